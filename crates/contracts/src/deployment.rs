@@ -1,0 +1,59 @@
+//! `deployment-record.json`: what was deployed where, and that it was seen running.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Artifact, Platform, RelativePath, SchemaVersion, Sha256Digest, Tool};
+
+/// A finished deployment.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DeploymentRecord {
+    /// The form's version.
+    pub schema_version: SchemaVersion,
+    /// Who wrote it.
+    pub tool: Tool,
+    /// Where to.
+    pub target: DeployTarget,
+    /// The SHA-256 of the deployment manifest.
+    pub manifest: Sha256Digest,
+    /// When it began, RFC 3339.
+    pub started: String,
+    /// When the device was seen healthy, RFC 3339.
+    pub healthy: String,
+    /// What runs there.
+    pub modules: Vec<DeployedModule>,
+    /// The device's sightings below the record's folder, where the target is local.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sightings: Option<RelativePath>,
+}
+
+/// Where a deployment goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum DeployTarget {
+    /// The runtime on this machine.
+    Local,
+    /// Azure IoT Hub.
+    IotHub,
+    /// A Kubernetes cluster.
+    Kubernetes,
+}
+
+/// One deployed module.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DeployedModule {
+    /// Its name in the manifest.
+    pub name: String,
+    /// Its image, pinned by digest.
+    pub image: String,
+    /// The platform that runs.
+    pub platform: Platform,
+    /// The model it reported, where it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<Sha256Digest>,
+}
+
+impl Artifact for DeploymentRecord {
+    const FILE: &'static str = "deployment-record.json";
+}
