@@ -1,1 +1,11 @@
-//! Placeholder.
+//! Mynah's build side: the six steps from a folder of labelled photos to a deployed device.
+//!
+//! A step is declared once ([`step::Step`]: its options, its outputs), runs by hand and under an Azure
+//! Pipelines agent alike ([`entry`], [`agent`]), and reads and writes the artifacts of [`mynah_contracts`].
+//! Nothing here names the crates that link an inference engine; the binaries that need one hand it in
+//! (see ARCHITECTURE.md for why).
+
+pub mod agent;
+pub mod entry;
+pub mod step;
+pub mod steps;

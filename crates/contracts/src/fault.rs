@@ -89,3 +89,18 @@ impl fmt::Display for Fault {
         f.write_str(&self.chain())
     }
 }
+
+/// Someone asked to stop, and the work stopped between two units.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("cancelled")]
+pub struct Cancelled;
+
+impl Diagnosis for Cancelled {
+    fn kind(&self) -> FaultKind {
+        FaultKind::Cancelled
+    }
+
+    fn hint(&self) -> Option<String> {
+        Some("run the same command again: it goes on from what is finished".into())
+    }
+}

@@ -1,0 +1,145 @@
+//! Azure Pipelines logging commands: `##vso[area.event key=value;…]data`, one line each.
+//!
+//! The agent executes a command wherever it stands in a line of standard output or standard error
+//! (agent source, `Command.TryParse`), so text from elsewhere is neutralised before it is written.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
+/// Formats a logging command. Properties with an empty value are left out, as task-lib does.
+pub fn command(name: &str, properties: &[(&str, &str)], data: &str) -> String {
+    let mut line = format!("##vso[{name}");
+    let mut separator = ' ';
+    for (key, value) in properties.iter().filter(|(_, value)| !value.is_empty()) {
+        let _ = write!(line, "{separator}{key}={}", escape_property(value));
+        separator = ';';
+    }
+    line.push(']');
+    line.push_str(&escape_data(data));
+    line
+}
+
+/// Escapes a command's data: `%` first, then the ends of lines.
+pub fn escape_data(text: &str) -> String {
+    text.replace('%', "%AZP25").replace('\r', "%0D").replace('\n', "%0A")
+}
+
+/// Escapes the value of a command's property.
+pub fn escape_property(text: &str) -> String {
+    escape_data(text).replace(']', "%5D").replace(';', "%3B")
+}
+
+/// Makes a line of ordinary output harmless: no command can be read out of it.
+///
+/// `##vso[` anywhere and `##[` at its start are what the agent looks for, in any letter case; a space after
+/// the hashes ends the resemblance and stays readable. A `#` is never left to join a following one.
+pub fn neutralise(line: &str) -> Cow<'_, str> {
+    if !line.contains("##") {
+        return Cow::Borrowed(line);
+    }
+    let mut out = String::with_capacity(line.len() + 8);
+    let mut rest = line;
+    while let Some(at) = rest.find("##") {
+        let (before, from) = rest.split_at(at);
+        out.push_str(before);
+        let after = from.trim_start_matches('#');
+        out.push_str(&from[..from.len() - after.len()]);
+        let lower: String = after.chars().take(4).flat_map(char::to_lowercase).collect();
+        if after.starts_with('[') || lower.starts_with("vso[") {
+            out.push(' ');
+        }
+        rest = after;
+    }
+    out.push_str(rest);
+    Cow::Owned(out)
+}
+
+/// Replaces every one of `secrets` in `text` by `***`.
+pub fn redact<'a>(text: &'a str, secrets: &[String]) -> Cow<'a, str> {
+    secrets.iter().fold(Cow::Borrowed(text), |text, secret| {
+        if text.contains(secret.as_str()) { Cow::Owned(text.replace(secret.as_str(), "***")) } else { text }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// The agent's reader, as its source has it.
+    fn parse(line: &str) -> Option<(String, Vec<(String, String)>, String)> {
+        let unescape = |text: &str| {
+            text.replace("%3B", ";")
+                .replace("%0D", "\r")
+                .replace("%0A", "\n")
+                .replace("%5D", "]")
+                .replace("%AZP25", "%")
+        };
+        let start = line.to_lowercase().find("##vso[")?;
+        let end = start + line[start..].find(']')?;
+        let head = &line[start + 6..end];
+        let (name, properties) = head.split_once(' ').unwrap_or((head, ""));
+        if name.split('.').filter(|part| !part.is_empty()).count() != 2 {
+            return None;
+        }
+        let properties = properties
+            .split(';')
+            .filter_map(|pair| pair.split_once('='))
+            .map(|(key, value)| (key.to_owned(), unescape(value)))
+            .collect();
+        Some((name.to_owned(), properties, unescape(&line[end + 1..])))
+    }
+
+    #[test]
+    fn task_libs_own_vectors() {
+        assert_eq!(
+            command(
+                "task.setvariable",
+                &[("variable", "a;b]c%d"), ("isOutput", "true"), ("issecret", "false")],
+                "v;1]2%3\r\n4"
+            ),
+            "##vso[task.setvariable variable=a%3Bb%5Dc%AZP25d;isOutput=true;issecret=false]v;1]2%AZP253%0D%0A4"
+        );
+        assert_eq!(escape_data("%3B%0A%25"), "%AZP253B%AZP250A%AZP2525");
+        assert_eq!(command("task.debug", &[], "hi"), "##vso[task.debug]hi");
+    }
+
+    #[test]
+    fn foreign_commands_are_broken_and_stay_readable() {
+        assert_eq!(
+            neutralise("x ##vso[task.complete result=Failed;]"),
+            "x ## vso[task.complete result=Failed;]"
+        );
+        assert_eq!(neutralise("##[error]no"), "## [error]no");
+        assert_eq!(neutralise("###VSO[a.b]"), "### VSO[a.b]");
+        assert_eq!(neutralise("## A heading"), "## A heading");
+    }
+
+    #[test]
+    fn secrets_vanish() {
+        assert_eq!(redact("key=hunter22!", &["hunter22".into()]), "key=***!");
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read_back(value in any::<String>(), data in any::<String>()) {
+            // A carriage return before the escape codes' letters cannot be confused: `%` is escaped first.
+            let line = command("task.setvariable", &[("variable", &value)], &data);
+            prop_assert!(!line.contains(['\n', '\r']));
+            let (name, properties, read) = parse(&line).unwrap();
+            prop_assert_eq!(name, "task.setvariable");
+            prop_assert_eq!(read, data);
+            if !value.is_empty() {
+                prop_assert_eq!(properties, vec![("variable".to_owned(), value)]);
+            }
+        }
+
+        #[test]
+        fn nothing_survives_neutralising(text in "(#|v|V|s|o|\\[|\\]|a\\.b| |x){0,40}") {
+            let line = neutralise(&text);
+            prop_assert!(!line.to_lowercase().contains("##vso["), "{}", line);
+            prop_assert!(!line.contains("##["), "{}", line);
+            prop_assert_eq!(neutralise(&line).into_owned(), line.clone().into_owned());
+        }
+    }
+}

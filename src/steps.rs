@@ -1,0 +1,1 @@
+//! The six steps, one module each: options as typed → a validated plan → the work.
