@@ -43,8 +43,8 @@ pub fn run<S: Step>(step: &S) -> ExitCode {
             return Ok(());
         }
         let outcome = step.run(&plan, &context(&*console, &env)?)?;
-        console.succeeded(&outcome);
-        Ok(())
+        console.finished(&outcome);
+        outcome.missed.map_or(Ok(()), Err)
     })
 }
 

@@ -6,6 +6,9 @@
 //! (see ARCHITECTURE.md for why).
 
 pub mod agent;
+pub mod artifact;
 pub mod entry;
+pub mod install;
+pub mod staging;
 pub mod step;
 pub mod steps;

@@ -56,7 +56,7 @@ pub struct Context<'a> {
 }
 
 /// What a finished step tells.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct Outcome {
     /// What was done, in a line.
     pub headline: String,
@@ -66,4 +66,6 @@ pub struct Outcome {
     pub summary: Option<PathBuf>,
     /// A JUnit file for the run's test page.
     pub test_results: Option<PathBuf>,
+    /// A gate that was missed: all the above is told, then the step fails with it.
+    pub missed: Option<Fault>,
 }

@@ -93,7 +93,7 @@ impl<W: Write + Send> Console for AzureConsole<W> {
         self.say(text);
     }
 
-    fn succeeded(&self, outcome: &Outcome) {
+    fn finished(&self, outcome: &Outcome) {
         self.say(&outcome.headline);
         for (name, value) in &outcome.variables {
             let value = redact(value, &self.secrets);
@@ -194,8 +194,9 @@ mod tests {
             variables: vec![("photos", "3".into())],
             summary: Some("/a/report.md".into()),
             test_results: None,
+            missed: None,
         };
-        let text = said(&[], |console| console.succeeded(&outcome));
+        let text = said(&[], |console| console.finished(&outcome));
         assert_eq!(
             text,
             "3 photos\n##vso[task.setvariable variable=photos;isOutput=true]3\n##vso[task.uploadsummary]/a/report.md\n"

@@ -27,8 +27,8 @@ pub trait Console: Monitor + Send {
     /// Writes a line that is the step's result.
     fn result(&self, text: &str);
 
-    /// Ends a step that succeeded.
-    fn succeeded(&self, outcome: &Outcome);
+    /// Tells what a finished step has to tell; a missed gate is told by [`Console::failed`] after it.
+    fn finished(&self, outcome: &Outcome);
 
     /// Ends a step that failed.
     fn failed(&self, fault: &Fault);

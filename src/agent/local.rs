@@ -84,7 +84,7 @@ impl Console for LocalConsole {
         });
     }
 
-    fn succeeded(&self, outcome: &Outcome) {
+    fn finished(&self, outcome: &Outcome) {
         self.bar.finish_and_clear();
         if !outcome.headline.is_empty() {
             self.result(&outcome.headline);
