@@ -213,7 +213,7 @@ def build(state: dict[str, np.ndarray]) -> onnx.ModelProto:
             if stride == 1 and channels == outputs:
                 x = graph.apply("Add", f"{name}.add", x, source)
             channels, index = outputs, index + 1
-    x = graph.convolution("head", x, "_conv_head", "_bn1")
+    x = graph.convolution("final", x, "_conv_head", "_bn1")
     x = graph.apply("GlobalAveragePool", "pool", x)
     graph.apply("Flatten", "embedding", x, axis=1)
     forgotten = sorted(name for name in graph.state if not name.startswith("_fc."))
