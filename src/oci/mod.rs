@@ -1,0 +1,18 @@
+//! OCI images without a daemon: the documents of the image specification, layers made deterministically,
+//! image layouts written, read and verified, layers unpacked safely.
+//!
+//! Follows the OCI image specification 1.1: [`spec`] holds its documents, [`layer`] the
+//! changesets, [`layout`] the folder form, [`unpack`] the way back to files. [`runtime_image`] is the one
+//! image this project ships.
+
+pub mod entry_path;
+pub mod elf;
+mod error;
+pub mod layer;
+pub mod layout;
+pub mod runtime_image;
+pub mod spec;
+mod tar_stream;
+pub mod unpack;
+
+pub use error::OciError;

@@ -1,0 +1,183 @@
+//! The one image this project ships: the device's runtime, its spoken words and its model.
+//!
+//! One layer each, the model last: what changes most often lies on top, so that a retrained model moves only
+//! its own bytes to a registry and a device.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use mynah_contracts::{Artifact as _, FileRef, ModelCard, Platform, PlatformImage, Speech, Tool};
+
+use super::OciError;
+use super::layer::{Layer, Owner, Source};
+use super::layout::LayoutWriter;
+use super::spec::{
+    Descriptor, History, ImageConfig, Index, Manifest, RootFs, RunConfig, annotation, canonical, media_type,
+};
+
+/// The program's place in the image.
+pub const PROGRAM: &str = "/usr/local/bin/mynah-runtime";
+
+/// The model package's place in the image.
+pub const MODEL: &str = "/usr/share/mynah/model";
+
+/// The clips' place in the image.
+pub const SPEECH: &str = "/usr/share/mynah/speech";
+
+/// The user the program runs as: any number that is nobody's, since it needs no rights of its own.
+const USER: &str = "10001";
+
+/// Everything an image of one platform is made of.
+pub struct Contents<'a> {
+    /// For which platform `program` was built.
+    pub platform: Platform,
+    /// The runtime.
+    pub program: &'a Path,
+    /// The model's card.
+    pub model: &'a ModelCard,
+    /// The model's folder.
+    pub model_folder: &'a Path,
+    /// The clips, with their folder.
+    pub speech: Option<(&'a Speech, &'a Path)>,
+    /// When the image says it was made; nothing = it does not say.
+    pub created: Option<Created>,
+}
+
+/// A moment that goes into an image: equal inputs must give equal bytes, so it is never read off a clock.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Created {
+    /// Seconds since 1970.
+    pub epoch: u64,
+    /// The same as RFC 3339.
+    pub text: String,
+}
+
+impl Contents<'_> {
+    /// Writes the image of one platform and gives its manifest's descriptor with what `modules.json` says of
+    /// it. Every file of the model and the clips is checked against its digest on its way into the layer.
+    ///
+    /// # Errors
+    /// When a file is missing or changed, or the disk refuses.
+    pub fn write(&self, layout: &mut LayoutWriter, title: &str) -> Result<(Descriptor, PlatformImage), OciError> {
+        let texts = self.annotations(title);
+        let mut layers = Vec::new();
+        let mut diff_ids = Vec::new();
+        let mut history = Vec::new();
+        let parts = [("runtime", Some(self.program_layer()?)), ("speech", self.speech_layer()?), ("model", Some(self.model_layer()?))];
+        for (name, layer) in parts {
+            let Some(layer) = layer else { continue };
+            let (descriptor, written) = layout.add_layer(&layer)?;
+            layers.push(descriptor);
+            diff_ids.push(written.diff_id);
+            let created = self.created.as_ref().map(|created| created.text.clone());
+            history.push(History { created, created_by: Some(format!("{} {name}", Tool::current().name)) });
+        }
+        let config = ImageConfig {
+            created: self.created.as_ref().map(|created| created.text.clone()),
+            platform: self.platform.into(),
+            config: RunConfig {
+                user: Some(USER.into()),
+                env: vec![format!("MYNAH_MODEL={MODEL}"), format!("MYNAH_SPEECH={SPEECH}")],
+                entrypoint: vec![PROGRAM.into()],
+                working_dir: Some("/".into()),
+                labels: texts.clone(),
+            },
+            rootfs: RootFs { kind: "layers".into(), diff_ids },
+            history,
+        };
+        let config = layout.add_document(media_type::CONFIG, &canonical(&config))?;
+        let manifest = Manifest {
+            schema_version: 2,
+            media_type: Some(media_type::MANIFEST.into()),
+            config,
+            layers,
+            annotations: texts,
+        };
+        let mut descriptor = layout.add_document(media_type::MANIFEST, &canonical(&manifest))?;
+        let image = PlatformImage {
+            platform: self.platform,
+            manifest: (&descriptor).into(),
+            layers: manifest.layers.iter().map(Into::into).collect(),
+        };
+        descriptor.platform = Some(self.platform.into());
+        Ok((descriptor, image))
+    }
+
+    /// What images and indexes say of themselves.
+    pub fn annotations(&self, title: &str) -> BTreeMap<String, String> {
+        let mut texts = BTreeMap::from([
+            (annotation::TITLE.to_owned(), title.to_owned()),
+            (annotation::VERSION.to_owned(), Tool::current().version),
+            (annotation::DATASET.to_owned(), self.model.dataset.digest.to_string()),
+            (annotation::MODEL.to_owned(), self.model.digest().to_string()),
+        ]);
+        if let Some(created) = &self.created {
+            texts.insert(annotation::CREATED.to_owned(), created.text.clone());
+        }
+        texts
+    }
+
+    fn empty_layer(&self) -> Layer {
+        Layer::new(Owner::ROOT, self.created.as_ref().map_or(0, |created| created.epoch))
+    }
+
+    fn program_layer(&self) -> Result<Layer, OciError> {
+        let mut layer = self.empty_layer();
+        let source = Source::File { path: self.program.to_owned(), expected: None };
+        layer.add_file(inside(PROGRAM), 0o755, source)?;
+        Ok(layer)
+    }
+
+    fn speech_layer(&self) -> Result<Option<Layer>, OciError> {
+        let Some((speech, folder)) = self.speech else { return Ok(None) };
+        let mut layer = self.empty_layer();
+        let card = mynah_contracts::to_json(speech);
+        layer.add_file(&format!("{}/{}", inside(SPEECH), Speech::FILE), 0o644, Source::Bytes(card))?;
+        for clip in &speech.clips {
+            add_referenced(&mut layer, SPEECH, &clip.file, folder)?;
+        }
+        Ok(Some(layer))
+    }
+
+    fn model_layer(&self) -> Result<Layer, OciError> {
+        let mut layer = self.empty_layer();
+        let card = mynah_contracts::to_json(self.model);
+        layer.add_file(&format!("{}/{}", inside(MODEL), ModelCard::FILE), 0o644, Source::Bytes(card))?;
+        for file in model_files(self.model) {
+            add_referenced(&mut layer, MODEL, file, self.model_folder)?;
+        }
+        Ok(layer)
+    }
+}
+
+/// The files a model's card names.
+pub fn model_files(card: &ModelCard) -> impl Iterator<Item = &FileRef> {
+    [&card.model, &card.labels_file].into_iter().chain(card.probes.iter().map(|probe| &probe.file))
+}
+
+/// Adds the index of all platforms' images.
+///
+/// # Errors
+/// When the disk refuses.
+pub fn write_index(
+    layout: &mut LayoutWriter,
+    manifests: Vec<Descriptor>,
+    annotations: BTreeMap<String, String>,
+) -> Result<Descriptor, OciError> {
+    layout.add_document(media_type::INDEX, &canonical(&Index::new(manifests, annotations)))
+}
+
+/// The real path, below `rootfs`, of an absolute path in the image.
+pub fn unpacked(rootfs: &Path, path: &str) -> PathBuf {
+    rootfs.join(inside(path))
+}
+
+/// A path in the image as layers write it: without the slash in front.
+fn inside(path: &str) -> &str {
+    path.trim_start_matches('/')
+}
+
+fn add_referenced(layer: &mut Layer, place: &str, file: &FileRef, folder: &Path) -> Result<(), OciError> {
+    let source = Source::File { path: file.path.below(folder), expected: Some(file.sha256) };
+    layer.add_file(&format!("{}/{}", inside(place), file.path), 0o644, source)
+}
