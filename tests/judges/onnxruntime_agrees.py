@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """Judges an exported model with onnxruntime: does it give the probabilities that our own code gave?
 
-    python tests/judges/onnxruntime_agrees.py MODEL_DIR PHOTOS_DIR PROBABILITIES.jsonl [--inputs DIR]
+    python tests/judges/onnxruntime_agrees.py MODEL_DIR PHOTOS_DIR CLASSIFIED
 
-Each line of PROBABILITIES.jsonl is `{"file": "label/photo.jpg", "probabilities": [...]}`, the file below PHOTOS_DIR.
-With `--inputs`, `DIR/<sha256 of the photo>.f32` holds the tensor our code fed to the model, little-endian 32-bit
-floats: the probabilities must then agree within 0.001, and the tensor itself is held against Pillow's. Without it the
-tensor is Pillow's, whose decoder and resizer round differently, and 0.02 is allowed.
+CLASSIFIED is what our code wrote: a folder with one `.jsonl` file, or that file. Each of its lines is
+`{"file": "label/photo.jpg", "probabilities": [...]}`, the file below PHOTOS_DIR. Where a folder `inputs` stands beside
+it, `inputs/<sha256 of the photo>.f32` is the tensor that our code fed to the model, little-endian 32-bit floats: the
+probabilities must then agree within 0.001, and the tensor itself is held against Pillow's. Without `inputs` the tensor
+is Pillow's, whose decoder and resizer round differently, and 0.02 is allowed.
 
 Prints one line and ends with 0, or names the worst photo and ends with 1.
 """
@@ -104,8 +105,21 @@ def open_model(folder: Path) -> tuple[dict, onnxruntime.InferenceSession]:
     return card, session
 
 
-def judge(model: Path, photos: Path, dump: Path, inputs: Path | None) -> str:
+def find_dump(classified: Path) -> tuple[Path, Path | None]:
+    """The file of probabilities, and the folder of tensors beside it if there is one."""
+    dump = classified
+    if classified.is_dir():
+        found = sorted(classified.glob("*.jsonl"))
+        if len(found) != 1:
+            raise Disagreement(f"`{classified}` has {len(found)} .jsonl files, one was expected")
+        dump = found[0]
+    inputs = dump.parent / "inputs"
+    return dump, inputs if inputs.is_dir() else None
+
+
+def judge(model: Path, photos: Path, classified: Path) -> str:
     """The verdict in one line."""
+    dump, inputs = find_dump(classified)
     card, session = open_model(model)
     preprocess, size = card["preprocess"], card["preprocess"]["size"]
     lines = [json.loads(line) for line in dump.read_text().splitlines() if line.strip()]
@@ -146,11 +160,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path)
     parser.add_argument("photos", type=Path)
-    parser.add_argument("probabilities", type=Path)
-    parser.add_argument("--inputs", type=Path)
+    parser.add_argument("classified", type=Path)
     arguments = parser.parse_args()
     try:
-        print(judge(arguments.model, arguments.photos, arguments.probabilities, arguments.inputs))
+        print(judge(arguments.model, arguments.photos, arguments.classified))
     except (Disagreement, OSError, KeyError, ValueError) as error:
         print(f"onnxruntime_agrees: {type(error).__name__}: {error}", file=sys.stderr)
         return 1
