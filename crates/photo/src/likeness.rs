@@ -1,0 +1,92 @@
+//! What a picture looks like, in 256 bits: pictures that were scaled or saved again differ in few.
+
+use std::fmt;
+use std::str::FromStr;
+
+use mynah_contracts::ResizeFilter;
+
+use crate::{Rect, RgbImage, resize};
+
+const SIDE: u32 = 16;
+
+/// A difference hash: the picture is blurred to 17 × 16 grey cells, and each bit says whether a cell is
+/// brighter than its right neighbour. The bits stand row by row, the first in the highest place.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Likeness([u64; 4]);
+
+/// The text is not 64 lower-case hexadecimal digits.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a likeness of 64 lower-case hexadecimal digits")]
+pub struct LikenessParseError(String);
+
+impl Likeness {
+    /// Pictures that differ in at most this many bits are near-duplicates.
+    pub const NEAR: u32 = 10;
+
+    /// By how much (in thousandths of a grey level, 0 to 255) a cell must be brighter to set its bit.
+    const MARGIN: u32 = 1_000;
+
+    /// The likeness of `image`.
+    pub fn of(image: &RgbImage) -> Self {
+        let mut words = [0_u64; 4];
+        // All of a picture to a few cells: nothing `resize` could refuse.
+        let Ok(cells) = resize(image, Rect::of(image), SIDE + 1, SIDE, ResizeFilter::Bilinear) else {
+            return Self(words);
+        };
+        let grey: Vec<u32> = cells
+            .pixels()
+            .as_chunks::<3>()
+            .0
+            .iter()
+            .map(|&[r, g, b]| 299 * u32::from(r) + 587 * u32::from(g) + 114 * u32::from(b))
+            .collect();
+        let bits = grey
+            .chunks_exact(SIDE as usize + 1)
+            .flat_map(|row| row.windows(2).map(|pair| pair[0] > pair[1] + Self::MARGIN));
+        for (i, bit) in bits.enumerate() {
+            if let Some(word) = words.get_mut(i / 64) {
+                *word |= u64::from(bit) << (63 - i % 64);
+            }
+        }
+        Self(words)
+    }
+
+    /// How many bits differ, 0 to 256.
+    pub fn distance(&self, other: &Self) -> u32 {
+        self.0.iter().zip(&other.0).map(|(a, b)| (a ^ b).count_ones()).sum()
+    }
+
+    /// Whether the two are near-duplicates: see [`Likeness::NEAR`].
+    pub fn is_near(&self, other: &Self) -> bool {
+        self.distance(other) <= Self::NEAR
+    }
+
+    /// The 256 bits as four words, the first row highest.
+    pub const fn words(&self) -> &[u64; 4] {
+        &self.0
+    }
+}
+
+impl fmt::Display for Likeness {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|word| write!(f, "{word:016x}"))
+    }
+}
+
+impl FromStr for Likeness {
+    type Err = LikenessParseError;
+
+    fn from_str(text: &str) -> Result<Self, LikenessParseError> {
+        let bad = || LikenessParseError(text.chars().take(80).collect());
+        let digits = text.as_bytes();
+        if digits.len() != 64 || !digits.iter().all(|d| matches!(d, b'0'..=b'9' | b'a'..=b'f')) {
+            return Err(bad());
+        }
+        let mut words = [0; 4];
+        for (i, word) in words.iter_mut().enumerate() {
+            let part = text.get(16 * i..16 * (i + 1)).ok_or_else(bad)?;
+            *word = u64::from_str_radix(part, 16).map_err(|_| bad())?;
+        }
+        Ok(Self(words))
+    }
+}
