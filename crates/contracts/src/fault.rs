@@ -59,17 +59,22 @@ impl Fault {
         &*self.0
     }
 
-    /// The message and its causes, outermost first, joined by `: `.
+    /// [`error_chain`] of the error.
     pub fn chain(&self) -> String {
-        let mut text = self.0.to_string();
-        let mut source = self.0.source();
-        while let Some(cause) = source {
-            text.push_str(": ");
-            text.push_str(&cause.to_string());
-            source = cause.source();
-        }
-        text
+        error_chain(self.error())
     }
+}
+
+/// The message of `error` and its causes, outermost first, joined by `: `.
+pub fn error_chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
 }
 
 impl<D: Diagnosis + 'static> From<D> for Fault {

@@ -38,7 +38,7 @@ pub use deployment::{DeployTarget, DeployedModule, DeploymentRecord};
 pub use device::{DeviceState, DeviceStatus, Sighting};
 pub use digest::{DigestParseError, Hasher, Sha256Digest};
 pub use evaluation::{CalibrationBin, Evaluation, EvaluationSummary, LabelScore, Mistake};
-pub use fault::{Cancelled, Diagnosis, Fault, FaultKind};
+pub use fault::{Cancelled, Diagnosis, Fault, FaultKind, error_chain};
 pub use label::{Label, LabelError, colliding};
 pub use model_card::{ModelCard, Weights};
 pub use modules::{Descriptor, Module, ModuleSet, Platform, PlatformImage, PlatformParseError};

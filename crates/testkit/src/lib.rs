@@ -1,1 +1,15 @@
-//! Placeholder until its first commit.
+//! Development only: small real inputs for tests, made on the spot.
+//!
+//! | what | made by |
+//! |---|---|
+//! | JPEG photos of one colour with noise | [`solid_colour_jpeg`] |
+//! | a model package that tells red, green and blue apart | [`tiny_model_package`] |
+//! | clips of its labels, real WAV files | [`tiny_speech`] |
+
+mod clips;
+mod photos;
+mod tiny_model;
+
+pub use clips::{replace_clip, tiny_speech};
+pub use photos::{BLUE, GREEN, GREY, RED, solid_colour_jpeg};
+pub use tiny_model::{edit_card, tiny_labels, tiny_model_package};

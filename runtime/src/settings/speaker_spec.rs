@@ -1,0 +1,76 @@
+//! The text that says how words are heard: `wav:DIR`, `command:PROGRAM [ARGUMENT...]` or `none`.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use super::path;
+
+/// How words are heard.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum SpeakerSpec {
+    /// One WAV file per utterance, in this folder.
+    Wav(PathBuf),
+    /// A program that plays the file named by its last argument.
+    Command {
+        /// The program: a name looked up in `PATH`, or a path.
+        program: String,
+        /// The arguments before the file.
+        arguments: Vec<String>,
+    },
+    /// Words are printed only.
+    None,
+}
+
+impl SpeakerSpec {
+    /// Reads the text. A command's parts are separated by white space; no shell looks at them.
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        if text == "none" {
+            return Ok(Self::None);
+        }
+        if let Some(folder) = text.strip_prefix("wav:") {
+            return if folder.is_empty() {
+                Err("`wav:` is followed by a folder".into())
+            } else {
+                Ok(Self::Wav(path(folder)?))
+            };
+        }
+        if let Some(command) = text.strip_prefix("command:") {
+            let mut parts = command.split_whitespace().map(str::to_owned);
+            return match parts.next() {
+                Some(program) if !command.contains('\0') => {
+                    Ok(Self::Command { program, arguments: parts.collect() })
+                }
+                _ => Err("`command:` is followed by a program, such as `command:aplay -q`".into()),
+            };
+        }
+        Err("a speaker is written `wav:DIR`, `command:PROGRAM` or `none`".into())
+    }
+}
+
+impl fmt::Display for SpeakerSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Wav(folder) => write!(f, "wav:{}", folder.display()),
+            Self::Command { program, arguments } => {
+                write!(f, "command:{program}")?;
+                arguments.iter().try_for_each(|argument| write!(f, " {argument}"))
+            }
+            Self::None => f.write_str("none"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn speakers_are_read_as_they_are_written() {
+        for text in ["wav:out dir", "command:aplay -q -D default", "none"] {
+            assert_eq!(SpeakerSpec::parse(text).unwrap().to_string(), text);
+        }
+        for bad in ["", "wav:", "command:", "command:  ", "aplay", "None"] {
+            assert!(SpeakerSpec::parse(bad).is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! How words are heard.
+
+mod command;
+mod wav_folder;
+
+use std::io;
+use std::path::PathBuf;
+
+use mynah_contracts::{Diagnosis, FaultKind, Label};
+use mynah_photo::file::FileError;
+
+pub use command::CommandSpeaker;
+pub use wav_folder::WavFolder;
+
+use crate::settings::SpeakerSpec;
+use crate::speech::Clip;
+
+/// One thing to say.
+#[derive(Clone, Copy, Debug)]
+pub struct Utterance<'a> {
+    /// Its number, from 1.
+    pub number: u64,
+    /// What is seen.
+    pub label: &'a Label,
+    /// The words.
+    pub clip: &'a Clip,
+}
+
+/// Makes words heard without keeping frames waiting.
+pub trait Speaker {
+    /// Says it, or sees to it that it is said soon.
+    ///
+    /// # Errors
+    /// It will not be heard.
+    fn say(&mut self, utterance: Utterance<'_>) -> Result<(), SpeakerError>;
+
+    /// What keeps it from being heard at present, in words.
+    fn problem(&self) -> Option<String>;
+
+    /// Says what is still waiting, within a bounded time, and ends.
+    fn finish(&mut self);
+}
+
+/// Why something is not heard.
+#[derive(Debug, thiserror::Error)]
+pub enum SpeakerError {
+    /// The folder for what is said cannot be made.
+    #[error("cannot make the folder `{folder}` for what is said")]
+    Folder {
+        /// Which.
+        folder: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The file of one utterance cannot be written.
+    #[error("cannot write `{path}`")]
+    Write {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The clip is no longer what it was.
+    #[error(transparent)]
+    Clip(#[from] FileError),
+    /// There is no such program.
+    #[error("the speaker's program `{program}` is not installed")]
+    NoProgram {
+        /// As given.
+        program: String,
+    },
+    /// The thread that plays cannot be started.
+    #[error("cannot start the speaker")]
+    Start(#[source] io::Error),
+}
+
+impl Diagnosis for SpeakerError {
+    fn kind(&self) -> FaultKind {
+        match self {
+            Self::Folder { .. } | Self::NoProgram { .. } | Self::Clip(_) => FaultKind::BadInput,
+            Self::Write { .. } | Self::Start(_) => FaultKind::Failed,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::NoProgram { program } => Some(format!(
+                "install `{program}`, or choose another way with `--speaker wav:DIR` or `--speaker none`"
+            )),
+            Self::Folder { .. } | Self::Write { .. } => {
+                Some("name a folder this user may write to, on a disk with room: `--speaker wav:DIR`".into())
+            }
+            Self::Clip(error) => error.hint(),
+            Self::Start(_) => None,
+        }
+    }
+}
+
+/// The speaker that `spec` names; `None` where words are printed only. `search` is the `PATH` of programs.
+///
+/// # Errors
+/// It cannot be had: the folder cannot be made, the program is not installed.
+pub fn open(
+    spec: &SpeakerSpec,
+    search: Option<&std::ffi::OsStr>,
+) -> Result<Option<Box<dyn Speaker>>, SpeakerError> {
+    Ok(match spec {
+        SpeakerSpec::None => None,
+        SpeakerSpec::Wav(folder) => Some(Box::new(WavFolder::open(folder)?)),
+        SpeakerSpec::Command { program, arguments } => {
+            Some(Box::new(CommandSpeaker::open(program, arguments, search)?))
+        }
+    })
+}
