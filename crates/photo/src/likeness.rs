@@ -90,3 +90,67 @@ impl FromStr for Likeness {
         Ok(Self(words))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Limits, decode, encode_jpeg, thumbnail};
+    use proptest::prelude::*;
+
+    /// Smooth hills of light whose places depend on `seed`.
+    fn hills(seed: u32, width: u32, height: u32) -> RgbImage {
+        let centres: Vec<(f32, f32)> = (0..6_u32)
+            .map(|i| {
+                let mixed = (seed * 6 + i + 1).wrapping_mul(2_654_435_761);
+                ((mixed & 0xFFFF) as f32 / 65_536.0, (mixed >> 16) as f32 / 65_536.0)
+            })
+            .collect();
+        let pixels = (0..height)
+            .flat_map(|y| (0..width).map(move |x| (x as f32 / width as f32, y as f32 / height as f32)))
+            .flat_map(|(x, y)| {
+                let light: f32 = centres
+                    .iter()
+                    .map(|(cx, cy)| (-((x - cx).powi(2) + (y - cy).powi(2)) * 30.0).exp())
+                    .sum();
+                let value = (light * 160.0).min(255.0) as u8;
+                [value, value / 2, 255 - value]
+            })
+            .collect();
+        RgbImage::new(width, height, pixels).unwrap()
+    }
+
+    #[test]
+    fn scaled_and_saved_again_is_near_and_another_picture_is_not() {
+        let image = hills(1, 400, 300);
+        let likeness = Likeness::of(&image);
+        assert!(likeness.is_near(&Likeness::of(&thumbnail(&image, 150))));
+        let saved = decode(&encode_jpeg(&image, 60).unwrap(), &Limits::default()).unwrap().image;
+        assert!(likeness.is_near(&Likeness::of(&saved)));
+        for other in 2..20 {
+            assert!(!likeness.is_near(&Likeness::of(&hills(other, 400, 300))), "{other}");
+        }
+    }
+
+    #[test]
+    fn only_64_lower_case_hex_digits_are_a_likeness() {
+        let zeros = "0".repeat(64);
+        assert_eq!(zeros.parse::<Likeness>().unwrap(), Likeness([0; 4]));
+        for bad in
+            ["", "0", &"0".repeat(63), &"G".repeat(64), &"A".repeat(64), &format!("+{}", "0".repeat(63))]
+        {
+            assert!(bad.parse::<Likeness>().is_err(), "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn text_gives_the_same_bits_back(words in any::<[u64; 4]>(), flip in 0..256_usize) {
+            let likeness = Likeness(words);
+            prop_assert_eq!(likeness.to_string().parse::<Likeness>().unwrap(), likeness);
+            let mut flipped = words;
+            flipped[flip / 64] ^= 1 << (flip % 64);
+            prop_assert_eq!(likeness.distance(&Likeness(flipped)), 1);
+            prop_assert_eq!(likeness.distance(&likeness), 0);
+        }
+    }
+}

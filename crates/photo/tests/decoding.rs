@@ -249,9 +249,10 @@ fn a_jpeg_without_huffman_tables_takes_the_standard_ones() {
 #[test]
 fn what_follows_the_end_or_stands_between_segments_does_not_matter() {
     let bytes = fixture("baseline.jpg");
-    let mut padded = bytes[..2].to_vec();
+    let first_segment = 4 + usize::from(u16::from_be_bytes([bytes[4], bytes[5]]));
+    let mut padded = bytes[..first_segment].to_vec();
     padded.extend([0, 1, 2, 3, 4, 5, 6, 7, 0xFF, 0xFF]);
-    padded.extend(&bytes[2..]);
+    padded.extend(&bytes[first_segment..]);
     padded.extend(b"a gain map, a thumbnail, a note");
     assert_eq!(decode(&padded, &Limits::default()).unwrap().image, picture("baseline.jpg"));
 }
