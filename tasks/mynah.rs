@@ -1,1 +1,60 @@
-fn main() {}
+//! The `mynah` binary: the whole walk on one machine.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use mynah::agent::{Env, Inputs};
+use mynah::entry;
+use mynah::walk::{self, Plan, Walk};
+use mynah_trainer::Embedded;
+
+fn main() -> ExitCode {
+    let run = Inputs::arguments(
+        entry::shell("run", "Walk the six steps on this machine: photos in, spoken words out", walk::DETAILS),
+        walk::OPTIONS,
+    )
+    .arg(
+        clap::Arg::new(walk::PHOTOS)
+            .value_name("PHOTOS")
+            .value_parser(clap::value_parser!(PathBuf))
+            .help("A folder with one folder of photos per label"),
+    )
+    .arg(
+        clap::Arg::new("dry-run")
+            .long("dry-run")
+            .action(clap::ArgAction::SetTrue)
+            .help("Show what would be done, and do nothing"),
+    );
+    let command = clap::Command::new("mynah")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("Turns a folder of labelled photos into a device that says what it sees")
+        .after_help(
+            "The six steps are programs of their own: import-images, train-model, export-model, build-modules,\n\
+             generate-manifest, deploy-modules. Each explains itself with --help.",
+        )
+        .max_term_width(100)
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(run);
+    let matches = match entry::parse(command, std::env::args_os()) {
+        Ok(matches) => matches,
+        Err(code) => return code,
+    };
+    let Some(matches) = matches.subcommand_matches("run") else { return ExitCode::FAILURE };
+    let env = Env::capture();
+    let console = entry::console(&env, matches);
+    entry::conclude(&*console, || {
+        let inputs = Inputs::collect(walk::OPTIONS, matches, &env);
+        let plan = Plan::new(matches.get_one(walk::PHOTOS).cloned(), &inputs)?;
+        if matches.get_flag("dry-run") {
+            console.result(&plan.to_string());
+            return Ok(());
+        }
+        let walk = Walk {
+            trainer: |backbone| Box::new(Embedded::new(backbone)),
+            exporter: |backbone| Box::new(Embedded::new(backbone)),
+        };
+        console.result(walk.run(&plan, &entry::context(&*console, &env)?)?.trim_end());
+        Ok(())
+    })
+}

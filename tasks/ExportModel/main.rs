@@ -1,1 +1,11 @@
-fn main() {}
+//! The `export-model` binary: the step, and the exporter that the library does not link.
+
+use std::process::ExitCode;
+
+use mynah_trainer::Embedded;
+
+fn main() -> ExitCode {
+    mynah::entry::run(&mynah::steps::export::ExportModel {
+        embedded: |backbone| Box::new(Embedded::new(backbone)),
+    })
+}

@@ -1,1 +1,7 @@
-fn main() {}
+//! The `generate-manifest` binary.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    mynah::entry::run(&mynah::steps::generate_manifest::GenerateManifest)
+}

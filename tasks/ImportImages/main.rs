@@ -1,1 +1,7 @@
-fn main() {}
+//! The `import-images` binary.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    mynah::entry::run(&mynah::steps::import::ImportImages)
+}

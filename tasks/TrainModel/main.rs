@@ -1,1 +1,11 @@
-fn main() {}
+//! The `train-model` binary: the step, and the trainer that the library does not link.
+
+use std::process::ExitCode;
+
+use mynah_trainer::Embedded;
+
+fn main() -> ExitCode {
+    mynah::entry::run(&mynah::steps::train::TrainModel {
+        embedded: |backbone| Box::new(Embedded::new(backbone)),
+    })
+}

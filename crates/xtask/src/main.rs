@@ -1,1 +1,51 @@
-fn main() {}
+//! Generators and checks of this repository: `cargo xtask <what> [--check]`.
+
+mod journey;
+mod judges;
+mod process;
+mod schemas;
+mod sizes;
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+usage: cargo xtask <what>
+
+  journey embedded    walk the samples and every set of ../shared/datasets/dev, and have other programs judge
+  schemas [--check]   write the JSON Schemas of the artifacts to schemas/, or check that they are up to date
+  sizes [--check]     build what ships and print each binary's size, or fail where one is over its budget
+
+A judge that is not installed is skipped loudly; with CI=true it is required.";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let done = match words.as_slice() {
+        ["journey", "embedded"] => journey::embedded(),
+        ["schemas"] => schemas::write(),
+        ["schemas", "--check"] => schemas::check(),
+        ["sizes"] => sizes::measure(false),
+        ["sizes", "--check"] => sizes::measure(true),
+        _ => Err(anyhow::anyhow!("{USAGE}")),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nobody left to tell is no reason for another exit code.
+            let _ = writeln!(std::io::stderr(), "xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The repository's root.
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// Says what is being done.
+fn say(text: &str) {
+    let _ = writeln!(std::io::stdout(), "{text}");
+}

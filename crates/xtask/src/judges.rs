@@ -1,0 +1,76 @@
+//! Programs of others that judge what we made: onnxruntime, skopeo, umoci, a JSON Schema validator.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Result, bail};
+
+use crate::process::run;
+
+/// Whether a judge is there. With `CI=true` a missing one is an error, else it is skipped loudly.
+fn present(name: &str, probe: &mut Command) -> Result<bool> {
+    if probe.output().is_ok_and(|output| output.status.success()) {
+        return Ok(true);
+    }
+    if std::env::var_os("CI").is_some_and(|value| value == "true") {
+        bail!("{name} is not installed, and CI needs it (.ci/run installs it)");
+    }
+    crate::say(&format!("SKIPPED: {name} is not installed"));
+    Ok(false)
+}
+
+/// The Python that has the judges' packages.
+fn python() -> std::ffi::OsString {
+    std::env::var_os("MYNAH_PYTHON").unwrap_or_else(|| "python3".into())
+}
+
+/// onnxruntime gives the probabilities that our own code gave, on every photo.
+pub(crate) fn onnxruntime(root: &Path, model: &Path, dataset: &Path, classified: &Path) -> Result<()> {
+    if !present("onnxruntime", Command::new(python()).args(["-c", "import onnxruntime, numpy"]))? {
+        return Ok(());
+    }
+    let script = root.join("tests/judges/onnxruntime_agrees.py");
+    let output = run(
+        root,
+        python(),
+        [script.as_os_str(), model.as_os_str(), dataset.as_os_str(), classified.as_os_str()],
+        &[],
+    )?;
+    crate::say(String::from_utf8_lossy(&output.stdout).trim_end());
+    Ok(())
+}
+
+/// The published IoT Edge schemas accept a manifest.
+pub(crate) fn iot_edge_schemas(root: &Path, manifest: &Path) -> Result<()> {
+    let schemas = root.join("../shared/contracts/iotedge");
+    if !schemas.is_dir() {
+        crate::say("SKIPPED: the published IoT Edge schemas are not beside the repository");
+        return Ok(());
+    }
+    if !present("jsonschema", Command::new(python()).args(["-c", "import jsonschema"]))? {
+        return Ok(());
+    }
+    let script = root.join("tests/judges/manifest_validates.py");
+    let output = run(root, python(), [script.as_os_str(), manifest.as_os_str(), schemas.as_os_str()], &[])?;
+    crate::say(String::from_utf8_lossy(&output.stdout).trim_end());
+    Ok(())
+}
+
+/// skopeo reads the image, umoci unpacks it.
+pub(crate) fn oci(root: &Path, layout: &Path, tag: &str, scratch: &Path) -> Result<()> {
+    let reference = format!("oci:{}:{tag}", layout.display());
+    if present("skopeo", Command::new("skopeo").arg("--version"))? {
+        run(root, "skopeo", ["inspect", &reference], &[])?;
+        crate::say("skopeo: reads the image");
+    }
+    if present("umoci", Command::new("umoci").arg("--version"))? {
+        let image = format!("{}:{tag}", layout.display());
+        let bundle = scratch.join("bundle");
+        run(root, "umoci", ["unpack", "--rootless", "--image", &image, &bundle.display().to_string()], &[])?;
+        if !bundle.join("rootfs/usr/local/bin/mynah-runtime").is_file() {
+            bail!("umoci unpacked no mynah-runtime");
+        }
+        crate::say("umoci: unpacks the image");
+    }
+    Ok(())
+}

@@ -1,0 +1,39 @@
+//! The sizes of what ships. A light binary that grows past its budget most likely links the inference
+//! engine by mistake (ARCHITECTURE.md, "Light and heavy binaries").
+
+use std::fs;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::process::{built, cargo, run};
+
+/// Binary and budget in bytes.
+const BUDGETS: [(&str, u64); 8] = [
+    ("import-images", 4_000_000),
+    ("build-modules", 4_000_000),
+    ("generate-manifest", 4_000_000),
+    ("deploy-modules", 4_000_000),
+    ("train-model", 14_000_000),
+    ("export-model", 14_000_000),
+    ("mynah", 14_000_000),
+    ("mynah-runtime", 14_000_000),
+];
+
+/// Builds with the profile that ships and prints the sizes; with `check` a binary over its budget is an error.
+pub(crate) fn measure(check: bool) -> Result<()> {
+    let root = crate::root();
+    run(&root, cargo(), ["build", "--profile", "dist", "--locked"], &[])?;
+    let folder = built(&root, "dist")?;
+    let mut over = Vec::new();
+    for (name, budget) in BUDGETS {
+        let bytes = fs::metadata(folder.join(name)).with_context(|| format!("{name} was not built"))?.len();
+        crate::say(&format!("{name:18} {:>6.2} MB of {:>5.1} MB", bytes as f64 / 1e6, budget as f64 / 1e6));
+        if bytes > budget {
+            over.push(name);
+        }
+    }
+    if check && !over.is_empty() {
+        bail!("over budget: {}", over.join(", "));
+    }
+    Ok(())
+}

@@ -1,0 +1,127 @@
+//! `export-model`: a training → one self-contained model package, checked before it is accepted.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use mynah_contracts::{Artifact as _, ExportRequest, Exporter, Fault, ModelCard, Training, Weights, to_json};
+
+use crate::agent::{Inputs, OptionKind, OptionSpec};
+use crate::artifact;
+use crate::dataset;
+use crate::install;
+use crate::staging::StagedFolder;
+use crate::step::{Context, Outcome, OutputSpec, Step};
+
+/// The step. The exporter is made by whoever links one, from the backbone's path.
+pub struct ExportModel {
+    /// Makes the embedded trainer's exporter from a backbone's ONNX file.
+    pub embedded: fn(&Path) -> Box<dyn Exporter>,
+}
+
+/// What is to be exported.
+#[derive(Debug)]
+pub struct Plan {
+    training: PathBuf,
+    out: PathBuf,
+    weights: Weights,
+    dataset: Option<PathBuf>,
+    backbone: Option<PathBuf>,
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bits = match self.weights {
+            Weights::F16 => "16-bit",
+            Weights::F32 => "32-bit",
+        };
+        writeln!(f, "make one ONNX model of {} with {bits} weights", self.training.display())?;
+        match &self.dataset {
+            Some(dataset) => writeln!(f, "check it on the probes and on every photo of {}", dataset.display())?,
+            None => writeln!(f, "check it on the training's probes")?,
+        }
+        write!(f, "write {}", self.out.join(ModelCard::FILE).display())
+    }
+}
+
+impl Step for ExportModel {
+    const NAME: &'static str = "export-model";
+    const TASK: &'static str = "ExportModel";
+    const ABOUT: &'static str = "Makes one self-contained ONNX model of a training, and checks it";
+    const DETAILS: &'static str = "\
+Reads training.json, writes model.onnx (pixels → probabilities, valid for onnxruntime too), labels.txt,
+model.json and the probe photos. Before the package is accepted the probes, and with --dataset every
+photo, run through the device's own code and must give training's probabilities within 0.001.
+
+Example:
+  export-model --training work/training --dataset work/dataset --out work/model";
+    const OPTIONS: &'static [OptionSpec] = &[
+        OptionSpec::required("training", OptionKind::Path, "The folder that train-model wrote."),
+        OptionSpec::required("out", OptionKind::Path, "The folder to write the model package to."),
+        OptionSpec::optional(
+            "dataset",
+            OptionKind::Path,
+            "The dataset it was trained on: the exported model is checked on every photo of it.",
+        ),
+        OptionSpec::with_default(
+            "weights",
+            OptionKind::Choice(&["f16", "f32"]),
+            "f16",
+            "How weights are stored: `f16` halves the file, `f32` suits tools that read no 16-bit floats.",
+        ),
+        OptionSpec::optional(
+            "backbone",
+            OptionKind::Path,
+            "The backbone's ONNX file. Without it: the one installed with this program.",
+        ),
+    ];
+    const OUTPUTS: &'static [OutputSpec] = &[
+        OutputSpec { name: "modelDigest", about: "The SHA-256 of model.onnx." },
+        OutputSpec { name: "modelBytes", about: "The size of model.onnx in bytes." },
+        OutputSpec { name: "model", about: "The folder of the model package." },
+    ];
+
+    type Plan = Plan;
+
+    fn plan(inputs: &Inputs) -> Result<Plan, Fault> {
+        Ok(Plan {
+            training: inputs.required_path("training")?,
+            out: inputs.required_path("out")?,
+            weights: if inputs.choice("weights")? == Some("f32") { Weights::F32 } else { Weights::F16 },
+            dataset: inputs.path("dataset")?,
+            backbone: inputs.path("backbone")?,
+        })
+    }
+
+    fn run(&self, plan: &Plan, context: &Context<'_>) -> Result<Outcome, Fault> {
+        let training: Training = artifact::load(&plan.training)?;
+        let check = plan.dataset.as_deref().map(|folder| dataset::load(folder).map(|photos| (photos, folder))).transpose()?;
+        let backbone = plan.backbone.clone().map_or_else(|| install::find(install::BACKBONE), Ok)?;
+        let staged = StagedFolder::begin(&plan.out, ModelCard::FILE)?;
+        let request = ExportRequest {
+            training: &training,
+            training_folder: &plan.training,
+            weights: plan.weights,
+            check: check.as_ref().map(|(photos, folder)| (photos, *folder)),
+            out: staged.path(),
+        };
+        let mut card = (self.embedded)(&backbone).export(&request, context.monitor)?;
+        card.created.clone_from(&context.created);
+        staged.write(ModelCard::FILE, &to_json(&card))?;
+        let folder = staged.publish()?;
+        Ok(Outcome {
+            headline: format!(
+                "exported {} labels in {:.1} MB, checked on {} photos: {}",
+                card.labels.len(),
+                card.model.bytes as f64 / 1e6,
+                check.as_ref().map_or(card.probes.len(), |(photos, _)| photos.photos.len()),
+                card.digest()
+            ),
+            variables: vec![
+                ("modelDigest", card.digest().to_string()),
+                ("modelBytes", card.model.bytes.to_string()),
+                ("model", folder.display().to_string()),
+            ],
+            ..Outcome::default()
+        })
+    }
+}

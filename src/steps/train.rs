@@ -1,0 +1,217 @@
+//! `train-model`: a dataset → a training, with reports and gates.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use mynah_contracts::{Artifact as _, Diagnosis, Fault, FaultKind, TrainRequest, Trainer, Training, to_json};
+
+use crate::agent::{Inputs, OptionKind, OptionSpec};
+use crate::dataset;
+use crate::install;
+use crate::report::{self, Report};
+use crate::staging::StagedFolder;
+use crate::step::{Context, Outcome, OutputSpec, Step};
+
+/// The step. The trainer is made by whoever links one, from the backbone's path.
+pub struct TrainModel {
+    /// Makes the embedded trainer from a backbone's ONNX file.
+    pub embedded: fn(&Path) -> Box<dyn Trainer>,
+}
+
+/// What is to be trained.
+#[derive(Debug)]
+pub struct Plan {
+    dataset: PathBuf,
+    out: PathBuf,
+    seed: u64,
+    min_accuracy: Option<f64>,
+    holdout: Option<PathBuf>,
+    cache: PathBuf,
+    backbone: Option<PathBuf>,
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "train on {} with the embedded trainer, seed {}", self.dataset.display(), self.seed)?;
+        match &self.backbone {
+            Some(backbone) => writeln!(f, "backbone {}", backbone.display())?,
+            None => writeln!(f, "backbone {}, as installed", install::BACKBONE)?,
+        }
+        if let Some(holdout) = &self.holdout {
+            writeln!(f, "evaluate the final model on {}", holdout.display())?;
+        }
+        if let Some(least) = self.min_accuracy {
+            writeln!(f, "fail below a cross-validated accuracy of {least}")?;
+        }
+        writeln!(f, "keep embeddings in {}", self.cache.display())?;
+        write!(f, "write {}", self.out.join(Training::FILE).display())
+    }
+}
+
+/// A gate was missed.
+#[derive(Debug, thiserror::Error)]
+#[error("the cross-validated accuracy is {measured:.4}, at least {required} is asked for{confused}")]
+struct GateMissed {
+    measured: f64,
+    required: f64,
+    confused: String,
+    reports: String,
+}
+
+impl Diagnosis for GateMissed {
+    fn kind(&self) -> FaultKind {
+        FaultKind::Failed
+    }
+
+    fn hint(&self) -> Option<String> {
+        Some(format!(
+            "look at the mistakes in `{}`; add photos of the labels that are confused, or lower `--min-accuracy`",
+            self.reports
+        ))
+    }
+}
+
+impl Step for TrainModel {
+    const NAME: &'static str = "train-model";
+    const TASK: &'static str = "TrainModel";
+    const ABOUT: &'static str = "Learns the labels of a dataset and says how well";
+    const DETAILS: &'static str = "\
+Reads dataset.json and its photos, writes training.json, the trained head, a few probe photos, and the
+reports: report.md, report.html, confusion.png, junit.xml.
+
+A frozen backbone turns each photo into an embedding, a linear head learns the labels from them. Every
+figure comes from 5-fold cross-validation; the shipped head is then fitted on all photos. Embeddings are
+kept, so that training again after adding ten photos embeds ten photos. Equal inputs and an equal seed
+give equal bytes.
+
+Below --min-accuracy the step fails, says which labels are confused, leaves an earlier training as it
+was, and writes the reports beside it, into <out>-rejected.
+
+Example:
+  train-model --dataset work/dataset --out work/training --min-accuracy 0.9";
+    const OPTIONS: &'static [OptionSpec] = &[
+        OptionSpec::required("dataset", OptionKind::Path, "The folder that import-images wrote."),
+        OptionSpec::required("out", OptionKind::Path, "The folder to write the training to."),
+        OptionSpec::with_default(
+            "trainer",
+            OptionKind::Choice(&["embedded"]),
+            "embedded",
+            "Who trains: `embedded` learns on this machine.",
+        ),
+        OptionSpec::optional(
+            "minAccuracy",
+            OptionKind::Number { min: 0.0, max: 1.0 },
+            "Fail when the cross-validated accuracy, 0 to 1, is below this.",
+        ),
+        OptionSpec::with_default(
+            "seed",
+            OptionKind::Integer { min: 0, max: u64::MAX },
+            "1",
+            "Where randomness is drawn from: equal seeds give equal models.",
+        ),
+        OptionSpec::optional(
+            "holdout",
+            OptionKind::Path,
+            "Photos kept apart, imported by import-images: the final model is evaluated on them too.",
+        ),
+        OptionSpec::optional(
+            "cache",
+            OptionKind::Path,
+            "Where embeddings are kept from run to run. Without it: `cache` beside the training's folder.",
+        ),
+        OptionSpec::optional(
+            "backbone",
+            OptionKind::Path,
+            "The backbone's ONNX file. Without it: the one installed with this program.",
+        ),
+    ];
+    const OUTPUTS: &'static [OutputSpec] = &[
+        OutputSpec { name: "accuracy", about: "The cross-validated accuracy, 0 to 1." },
+        OutputSpec { name: "macroF1", about: "The cross-validated macro F1 score, 0 to 1." },
+        OutputSpec { name: "datasetDigest", about: "The digest of what was learnt from." },
+        OutputSpec { name: "training", about: "The folder of the training." },
+    ];
+
+    type Plan = Plan;
+
+    fn plan(inputs: &Inputs) -> Result<Plan, Fault> {
+        inputs.choice("trainer")?;
+        let out = inputs.required_path("out")?;
+        let beside = out.parent().unwrap_or(Path::new("")).join("cache");
+        Ok(Plan {
+            dataset: inputs.required_path("dataset")?,
+            seed: inputs.integer("seed")?.unwrap_or_default(),
+            min_accuracy: inputs.number("minAccuracy")?,
+            holdout: inputs.path("holdout")?,
+            cache: inputs.path("cache")?.unwrap_or(beside),
+            backbone: inputs.path("backbone")?,
+            out,
+        })
+    }
+
+    fn run(&self, plan: &Plan, context: &Context<'_>) -> Result<Outcome, Fault> {
+        let photos = dataset::load(&plan.dataset)?;
+        let holdout = plan.holdout.as_deref().map(|folder| dataset::load(folder).map(|held| (held, folder))).transpose()?;
+        let backbone = plan.backbone.clone().map_or_else(|| install::find(install::BACKBONE), Ok)?;
+        let staged = StagedFolder::begin(&plan.out, Training::FILE)?;
+
+        let request = TrainRequest {
+            dataset: &photos,
+            dataset_folder: &plan.dataset,
+            holdout: holdout.as_ref().map(|(held, folder)| (held, *folder)),
+            cache: &plan.cache,
+            seed: plan.seed,
+            out: staged.path(),
+        };
+        let mut training = (self.embedded)(&backbone).train(&request, context.monitor)?;
+        training.created.clone_from(&context.created);
+
+        let gates: Vec<_> = report::accuracy_gate(&training, plan.min_accuracy).into_iter().collect();
+        let report = Report { training: &training, dataset: &photos, dataset_folder: &plan.dataset, gates: &gates };
+        let missed = gates.iter().find(|gate| !gate.passed);
+        let (folder, missed) = if let Some(gate) = missed {
+            let rejected = rejected_place(&plan.out);
+            let staged = StagedFolder::begin(&rejected, "report.md")?;
+            report.write_all(staged.path())?;
+            let folder = staged.publish()?;
+            let confused = report::most_confused(&training.cross_validation, &training.labels);
+            let confused: Vec<String> =
+                confused.iter().take(3).map(|pair| format!("`{}` taken for `{}`", pair.truth, pair.predicted)).collect();
+            let confused = if confused.is_empty() { String::new() } else { format!(": {}", confused.join(", ")) };
+            let reports = plan.out.with_file_name(folder.file_name().unwrap_or_default()).display().to_string();
+            (folder, Some(GateMissed { measured: gate.measured, required: gate.required, confused, reports }.into()))
+        } else {
+            report.write_all(staged.path())?;
+            staged.write(Training::FILE, &to_json(&training))?;
+            (staged.publish()?, None)
+        };
+
+        let summary = &training.cross_validation.summary;
+        Ok(Outcome {
+            headline: format!(
+                "trained on {} photos of {} labels: accuracy {:.1} %, macro F1 {:.1} % in {}-fold cross-validation",
+                summary.photos,
+                training.labels.len(),
+                summary.accuracy * 100.0,
+                summary.macro_f1 * 100.0,
+                summary.folds
+            ),
+            variables: vec![
+                ("accuracy", format!("{:.6}", summary.accuracy)),
+                ("macroF1", format!("{:.6}", summary.macro_f1)),
+                ("datasetDigest", photos.digest.to_string()),
+                ("training", folder.display().to_string()),
+            ],
+            summary: Some(folder.join("report.md")),
+            test_results: Some(folder.join("junit.xml")),
+            missed,
+        })
+    }
+}
+
+/// Where the reports of a training go that missed a gate.
+fn rejected_place(out: &Path) -> PathBuf {
+    let mut name = out.file_name().unwrap_or_default().to_owned();
+    name.push("-rejected");
+    out.with_file_name(name)
+}
