@@ -1,7 +1,8 @@
 //! Resizing with an exact filter: training and device must get the same numbers.
 
-use fast_image_resize::images::{Image, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use fast_image_resize::images::{TypedImage, TypedImageRef};
+use fast_image_resize::pixels::U8x3;
+use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
 use mynah_contracts::ResizeFilter;
 
 use crate::RgbImage;
@@ -75,13 +76,15 @@ pub fn resize(
         return Err(outside());
     }
     // The same bound as for reading: no caller needs more, and a mistake must not take all memory.
-    let pixels = u64::from(width) * u64::from(height);
-    if pixels == 0 || pixels > crate::Limits::default().max_pixels {
+    let count = u64::from(width) * u64::from(height);
+    if count == 0 || count > crate::Limits::default().max_pixels {
         return Err(size());
     }
-    let source = ImageRef::new(image.width(), image.height(), image.pixels(), PixelType::U8x3)
+    // The typed images make the compiler build one pixel type's code, not that of all fifteen.
+    let source = TypedImageRef::<U8x3>::from_buffer(image.width(), image.height(), image.pixels())
         .map_err(|_| outside())?;
-    let mut target = Image::new(width, height, PixelType::U8x3);
+    let mut pixels = vec![0; width as usize * height as usize * 3];
+    let mut target = TypedImage::<U8x3>::from_buffer(width, height, &mut pixels).map_err(|_| size())?;
     let filter = match filter {
         ResizeFilter::Bilinear => FilterType::Bilinear,
         ResizeFilter::CatmullRom => FilterType::CatmullRom,
@@ -93,8 +96,8 @@ pub fn resize(
         from.width,
         from.height,
     );
-    Resizer::new().resize(&source, &mut target, &options).map_err(|_| outside())?;
-    RgbImage::new(width, height, target.into_vec()).ok_or_else(size)
+    Resizer::new().resize_typed(&source, &mut target, &options).map_err(|_| outside())?;
+    RgbImage::new(width, height, pixels).ok_or_else(size)
 }
 
 /// A copy whose longer side is at most `max_side` pixels (at least 1). Never enlarges.
