@@ -15,7 +15,7 @@ pub(super) struct Figure {
 }
 
 /// The figures that lead a report, in reading order.
-pub(super) fn headline(evaluation: &Evaluation, calibration: &Calibration) -> [Figure; 6] {
+pub(super) fn headline(evaluation: &Evaluation, calibration: Calibration) -> [Figure; 6] {
     let summary = &evaluation.summary;
     let threshold = decimal(f64::from(calibration.reject_threshold));
     let figure = |name, value, meaning| Figure { name, value, at: None, meaning };

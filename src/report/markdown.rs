@@ -57,8 +57,8 @@ impl Report<'_> {
         }
         writeln!(out, "\n## Gates\n\n| Gate | Measured | Result |\n|:---|---:|:---|")?;
         for gate in self.gates {
-            let result = if gate.passed() { "passed" } else { "**failed**" };
-            writeln!(out, "| {} | {} | {result} |", gate.name(), gate.measured_text())?;
+            let result = if gate.passed { "passed" } else { "**failed**" };
+            writeln!(out, "| {} | {} | {result} |", gate.name, gate.measured_text())?;
         }
         for failure in self.gates.iter().filter_map(|gate| gate.failure(self.training)) {
             writeln!(out, "\nFailed: {}.", Markdown(&failure))?;
@@ -82,7 +82,7 @@ impl Report<'_> {
         let threshold = decimal(f64::from(training.calibration.reject_threshold));
         writeln!(out, "| Reject threshold |{}", format!(" {threshold} |").repeat(evaluations.len()))?;
         let columns: Vec<_> =
-            evaluations.iter().map(|evaluation| headline(evaluation, &training.calibration)).collect();
+            evaluations.iter().map(|evaluation| headline(evaluation, training.calibration)).collect();
         let Some(first) = columns.first() else { return Ok(()) };
         for (row, figure) in first.iter().enumerate() {
             write!(out, "| {} |", figure.name)?;
@@ -209,14 +209,14 @@ mod tests {
                 .collect::<Vec<_>>(),
             0,
         ));
-        let gates = gate::accuracy(&case.training, Some(0.9));
+        let gates = Vec::from_iter(gate::accuracy(&case.training, Some(0.9)));
         insta::assert_snapshot!(Report { gates: &gates, ..case.report() }.markdown());
     }
 
     #[test]
     fn hostile_labels_stay_text() {
         let case = fixture::hostile();
-        let gates = gate::accuracy(&case.training, Some(0.99));
+        let gates = Vec::from_iter(gate::accuracy(&case.training, Some(0.99)));
         let text = Report { gates: &gates, ..case.report() }.markdown();
         insta::assert_snapshot!(text);
         assert!(!text.contains("##vso[") && !text.contains("##["));

@@ -4,11 +4,11 @@
 //! All four are pure functions of the training, the dataset and the gates: equal inputs give equal bytes. Labels
 //! and file names are foreign text, and each format escapes them its own way.
 
-use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use mynah_contracts::{Dataset, Diagnosis, FaultKind, Training};
+
+use crate::staging::{StagingError, write_file};
 
 mod bitmap;
 mod confusion_png;
@@ -17,14 +17,14 @@ mod escape;
 mod figures;
 #[cfg(test)]
 mod fixture;
-pub mod gate;
+mod gate;
 mod html;
 mod junit;
 mod markdown;
 mod provenance;
 
 pub use confusions::{Confusion, most_confused};
-pub use gate::Gate;
+pub use gate::{Gate, accuracy as accuracy_gate};
 
 /// What a report tells of.
 #[derive(Clone, Copy)]
@@ -44,15 +44,9 @@ pub struct Report<'a> {
 /// Why a report could not be written.
 #[derive(Debug, thiserror::Error)]
 pub enum ReportError {
-    /// The folder refuses the file, or the disk is full.
-    #[error("cannot write the report `{}`", path.display())]
-    Write {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        #[source]
-        source: io::Error,
-    },
+    /// The folder refuses a file, or the disk is full.
+    #[error(transparent)]
+    Write(#[from] StagingError),
     /// The confusion matrix has more pixels than memory or the format has room for.
     #[error("the confusion matrix of {labels} labels is too large to draw")]
     TooLarge {
@@ -66,12 +60,15 @@ pub enum ReportError {
 
 impl Diagnosis for ReportError {
     fn kind(&self) -> FaultKind {
-        FaultKind::Failed
+        match self {
+            Self::Write(error) => error.kind(),
+            Self::TooLarge { .. } | Self::Draw(_) => FaultKind::Failed,
+        }
     }
 
     fn hint(&self) -> Option<String> {
         match self {
-            Self::Write { .. } => Some("check that the folder is writable and its disk has room".into()),
+            Self::Write(error) => error.hint(),
             Self::TooLarge { .. } | Self::Draw(_) => None,
         }
     }
@@ -83,26 +80,17 @@ impl Report<'_> {
     /// # Errors
     /// [`ReportError`] names the file that could not be written.
     pub fn write_all(&self, folder: &Path) -> Result<(), ReportError> {
-        write(folder, "report.md", self.markdown().as_bytes())?;
-        write(folder, "report.html", self.html().as_bytes())?;
-        write(folder, "confusion.png", &self.confusion_png()?)?;
-        write(folder, "junit.xml", self.junit().as_bytes())
+        write_file(&folder.join("report.md"), self.markdown().as_bytes())?;
+        write_file(&folder.join("report.html"), self.html().as_bytes())?;
+        write_file(&folder.join("confusion.png"), &self.confusion_png()?)?;
+        Ok(write_file(&folder.join("junit.xml"), self.junit().as_bytes())?)
     }
-}
-
-fn write(folder: &Path, name: &str, bytes: &[u8]) -> Result<(), ReportError> {
-    let path = folder.join(name);
-    let partial = folder.join(format!(".{name}.partial"));
-    fs::write(&partial, bytes).and_then(|()| fs::rename(&partial, &path)).map_err(|source| {
-        // The write's own error is the one to tell.
-        let _ = fs::remove_file(&partial);
-        ReportError::Write { path, source }
-    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     #[test]
     fn four_whole_files_and_nothing_else() {
@@ -117,14 +105,12 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_is_not_there_is_named() {
+    fn a_folder_that_cannot_be_is_named() {
         let folder = tempfile::tempdir().unwrap();
-        let missing = folder.path().join("missing");
-        let error = fixture::six_labels().report().write_all(&missing).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            format!("cannot write the report `{}`", missing.join("report.md").display())
-        );
+        let file = folder.path().join("file");
+        fs::write(&file, b"").unwrap();
+        let error = fixture::six_labels().report().write_all(&file).unwrap_err();
+        assert_eq!(error.to_string(), format!("cannot write `{}`", file.display()));
         assert!(std::error::Error::source(&error).is_some());
     }
 }
