@@ -9,6 +9,7 @@ pub mod agent;
 pub mod artifact;
 pub mod entry;
 pub mod install;
+pub mod report;
 pub mod staging;
 pub mod step;
 pub mod steps;

@@ -167,7 +167,13 @@ Example:
         training.created.clone_from(&context.created);
 
         let gates: Vec<_> = report::accuracy_gate(&training, plan.min_accuracy).into_iter().collect();
-        let report = Report { training: &training, dataset: &photos, dataset_folder: &plan.dataset, gates: &gates };
+        let report = Report {
+            training: &training,
+            dataset: &photos,
+            dataset_folder: &plan.dataset,
+            holdout: request.holdout,
+            gates: &gates,
+        };
         let missed = gates.iter().find(|gate| !gate.passed);
         let (folder, missed) = if let Some(gate) = missed {
             let rejected = rejected_place(&plan.out);
