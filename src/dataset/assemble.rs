@@ -22,6 +22,15 @@ pub(super) struct Assembled {
     pub(super) alike: Vec<Label>,
 }
 
+/// What a scan comes down to: every file is a photo that is kept, or left out for a reason.
+pub(super) struct Sorted<'a> {
+    kept: BTreeMap<Sha256Digest, Kept<'a>>,
+    /// Every label that a folder names, with its kept photos.
+    counts: BTreeMap<&'a Label, u32>,
+    /// By source.
+    pub(super) skipped: Vec<Skipped>,
+}
+
 /// A photo that is kept.
 struct Kept<'a> {
     label: &'a Label,
@@ -30,14 +39,11 @@ struct Kept<'a> {
     facts: Facts,
 }
 
-/// Makes the dataset of a scan; `inspected` holds one entry for each candidate, in order.
-pub(super) fn assemble(
-    root: &Path,
-    scan: &Scan,
-    inspected: Vec<Inspected>,
-    seed: u64,
-    strict: bool,
-) -> Result<Assembled, ImportError> {
+/// Takes duplicates out; `inspected` holds one entry for each candidate, in order.
+///
+/// Of photos with the same bytes under one label the one whose source comes first is kept. Under two labels
+/// none is: nobody can say which label is wrong.
+pub(super) fn sort_out(scan: &Scan, inspected: Vec<Inspected>) -> Sorted<'_> {
     let mut skipped = scan.skipped.clone();
     let mut counts: BTreeMap<&Label, u32> = BTreeMap::new();
     let mut kept: BTreeMap<Sha256Digest, Kept<'_>> = BTreeMap::new();
@@ -48,7 +54,7 @@ pub(super) fn assemble(
             same.entry(*digest).or_default().push(candidate);
         }
     }
-    // Candidates come in the order of their sources, so the first of some duplicates is the one that stays.
+    // Candidates come in the order of their sources.
     for (candidate, inspected) in scan.candidates.iter().zip(inspected) {
         let mut skip = |reason, detail| {
             skipped.push(Skipped { source: candidate.source.clone(), reason, detail });
@@ -73,7 +79,18 @@ pub(super) fn assemble(
         }
     }
     skipped.sort_by(|a, b| a.source.cmp(&b.source));
-    refuse(root, &counts, &skipped, strict)?;
+    Sorted { kept, counts, skipped }
+}
+
+/// Makes the dataset of what was found below `root`.
+pub(super) fn assemble(
+    root: &Path,
+    sorted: Sorted<'_>,
+    seed: u64,
+    strict: bool,
+) -> Result<Assembled, ImportError> {
+    refuse(root, &sorted, strict)?;
+    let Sorted { kept, counts, skipped } = sorted;
 
     let mut kept: Vec<Kept<'_>> = kept.into_values().collect();
     kept.sort_by(|a, b| (a.label, a.digest).cmp(&(b.label, b.digest)));
@@ -126,12 +143,8 @@ pub(super) fn assemble(
 }
 
 /// The reasons to make no dataset of what was found.
-fn refuse(
-    root: &Path,
-    counts: &BTreeMap<&Label, u32>,
-    skipped: &[Skipped],
-    strict: bool,
-) -> Result<(), ImportError> {
+fn refuse(root: &Path, sorted: &Sorted<'_>, strict: bool) -> Result<(), ImportError> {
+    let Sorted { counts, skipped, .. } = sorted;
     let defects: Vec<Skipped> =
         skipped.iter().filter(|skipped| skipped.reason.is_defect()).cloned().collect();
     if strict && !defects.is_empty() {
@@ -214,7 +227,8 @@ mod tests {
 
     fn run(names: &[String], inspected: Vec<Inspected>, strict: bool) -> Result<Assembled, ImportError> {
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        assemble(Path::new("photos"), &found(&names), inspected, 1, strict)
+        let found = found(&names);
+        assemble(Path::new("photos"), sort_out(&found, inspected), 1, strict)
     }
 
     #[test]

@@ -115,10 +115,10 @@ pub enum ImportError {
     },
 }
 
-/// `2 labels with …: a, b`; beyond [`NAMED`] only counted.
+/// `labels with too few photos: a, b`; beyond [`NAMED`] only counted.
 fn enumerate<T>(what: &str, items: &[T], show: impl Fn(&T) -> String) -> String {
     let named: Vec<String> = items.iter().take(NAMED).map(show).collect();
-    let mut text = format!("{} {what}: {}", items.len(), named.join(", "));
+    let mut text = format!("{what}: {}", named.join(", "));
     if items.len() > NAMED {
         let _ = write!(text, " and {} more", items.len() - NAMED);
     }
@@ -172,57 +172,5 @@ impl Diagnosis for ImportError {
             Self::Previous { .. } => "give --out another folder, or remove this one to import from the start",
         };
         Some(hint.into())
-    }
-}
-
-/// Why a dataset cannot be read.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum LoadError {
-    /// Someone asked to stop.
-    #[error(transparent)]
-    Cancelled(#[from] Cancelled),
-    /// No `dataset.json`, or one that cannot be read.
-    #[error("cannot read `{path}`")]
-    Read {
-        /// Where.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// A `dataset.json` that is none.
-    #[error("the dataset `{path}` cannot be used")]
-    Artifact {
-        /// Where.
-        path: PathBuf,
-        /// What is wrong.
-        #[source]
-        source: ArtifactError,
-    },
-    /// A photo that is not what was imported.
-    #[error("a photo of the dataset cannot be used")]
-    Photo(#[source] mynah_photo::file::FileError),
-}
-
-impl Diagnosis for LoadError {
-    fn kind(&self) -> FaultKind {
-        match self {
-            Self::Cancelled(_) => FaultKind::Cancelled,
-            _ => FaultKind::BadInput,
-        }
-    }
-
-    fn hint(&self) -> Option<String> {
-        match self {
-            Self::Cancelled(cancelled) => cancelled.hint(),
-            Self::Read { .. } => Some("run import-images first; its --out is the folder wanted here".into()),
-            Self::Artifact { source: ArtifactError::Newer { .. }, .. } => {
-                Some("update this tool, or import the photos again with this one".into())
-            }
-            Self::Artifact { .. } | Self::Photo(_) => {
-                Some("run import-images again with the same --out; it mends what was changed".into())
-            }
-        }
     }
 }

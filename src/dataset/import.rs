@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use mynah_contracts::{Cancelled, Dataset, Label, Monitor, Photo, to_json};
+use mynah_contracts::{Cancelled, Dataset, Label, Monitor, Photo, Skipped, to_json};
 use mynah_photo::{Limits, RgbImage, decode, file, thumbnail};
 use rayon::prelude::*;
 use tempfile::TempPath;
 use tracing::warn;
 
-use super::assemble::{Assembled, assemble};
+use super::assemble::{Assembled, assemble, sort_out};
 use super::error::ImportError;
 use super::inspect::{Known, Thumbnails, inspect};
 use super::scan::{Scan, scan};
@@ -70,9 +70,12 @@ pub fn import(request: &ImportRequest, monitor: &dyn Monitor) -> Result<Imported
             })
             .collect::<Result<Vec<_>, ImportError>>()?
     };
-    let Assembled { dataset, alike } =
-        assemble(&request.source, &found, inspected, request.seed, request.strict)?;
-    tell(&dataset, &alike);
+    let sorted = sort_out(&found, inspected);
+    if !request.strict {
+        warn_of_defects(&sorted.skipped);
+    }
+    let Assembled { dataset, alike } = assemble(&request.source, sorted, request.seed, request.strict)?;
+    warn_of_likeness(&dataset, &alike);
 
     store.begin()?;
     let copied = copy(&store, &dataset, &found, monitor)?;
@@ -173,15 +176,19 @@ fn thumbnail_of(store: &Store, photo: &Photo, limits: &Limits) -> Result<RgbImag
     Ok(thumbnail(&decoded.image, sheet::CELL))
 }
 
-/// Warns of what the person with the photos should look at.
-fn tell(dataset: &Dataset, alike: &[Label]) {
-    for skipped in dataset.skipped.iter().filter(|skipped| skipped.reason.is_defect()).take(WARNED) {
+/// Warns of files that should have been photos.
+fn warn_of_defects(skipped: &[Skipped]) {
+    let defects: Vec<&Skipped> = skipped.iter().filter(|skipped| skipped.reason.is_defect()).collect();
+    for skipped in defects.iter().take(WARNED) {
         warn!("left out `{}`: {}", skipped.source, skipped.detail);
     }
-    let defects = dataset.skipped.iter().filter(|skipped| skipped.reason.is_defect()).count();
-    if defects > WARNED {
-        warn!("left out {} more unusable files; `dataset.json` names them all", defects - WARNED);
+    if defects.len() > WARNED {
+        warn!("left out {} more unusable files; `dataset.json` names them all", defects.len() - WARNED);
     }
+}
+
+/// Warns of photos that look alike where they should not.
+fn warn_of_likeness(dataset: &Dataset, alike: &[Label]) {
     for pair in dataset.near_duplicates.iter().take(WARNED) {
         warn!(
             "`{}` and `{}` look alike but have different labels (distance {})",

@@ -3,7 +3,7 @@
 //! ```text
 //! scan     a tree of folders           → files with the label of their folder
 //! inspect  each file                   → digest, type, size, likeness; or why it is left out
-//! assemble all of them                 → the Dataset, or why there can be none
+//! assemble all of them                 → duplicates out; the Dataset, or why there can be none
 //! near, folds                          → who looks like whom; who shares a cross-validation fold
 //! store, sheet                         → copies, contact sheets, and last of all `dataset.json`
 //! ```
@@ -21,10 +21,12 @@ mod near;
 mod scan;
 mod sheet;
 mod store;
+#[cfg(test)]
+mod tests;
 
-pub use error::{ImportError, LoadError};
+pub use error::ImportError;
 pub use import::{ImportRequest, Imported, import};
-pub use load::{load, read_photo, verify};
+pub use load::{load, read_photo};
 
 /// The folder of contact sheets below a dataset's folder.
 pub const CONTACT_SHEETS: &str = "contact-sheets";

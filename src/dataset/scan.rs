@@ -238,7 +238,7 @@ mod tests {
         let long = format!("{}/1.jpg", "x".repeat(200));
         let error = scan(tree(&["a:b/1.jpg", &long, "ok/1.jpg"]).path()).unwrap_err().to_string();
         assert!(
-            error.starts_with("2 folders") && error.contains("a colon") && error.contains("200"),
+            error.starts_with("folders whose names") && error.contains("a colon") && error.contains("200"),
             "{error}"
         );
         let error = scan(tree(&["Apple/1.jpg", "apple/1.jpg"]).path()).unwrap_err().to_string();
