@@ -7,6 +7,7 @@
 
 pub mod agent;
 pub mod artifact;
+pub mod dataset;
 pub mod entry;
 pub mod install;
 pub mod report;

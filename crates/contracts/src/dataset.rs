@@ -124,6 +124,8 @@ pub enum SkipReason {
     TooLarge,
     /// The same bytes as another photo of the same label.
     Duplicate,
+    /// The same bytes as a photo of another label: one of the two labels is wrong, nobody can say which.
+    Contradictory,
     /// Directly in the root: no folder says what it shows.
     Unlabelled,
     /// Could not be read.
@@ -140,6 +142,7 @@ impl SkipReason {
             Self::TooSmall => "too small",
             Self::TooLarge => "too large",
             Self::Duplicate => "duplicate",
+            Self::Contradictory => "under two labels",
             Self::Unlabelled => "no label folder",
             Self::Unreadable => "unreadable",
         }
@@ -147,7 +150,15 @@ impl SkipReason {
 
     /// Whether `--strict` makes it an error: duplicates lose nothing, and neither do files that never were images.
     pub const fn is_defect(self) -> bool {
-        matches!(self, Self::Empty | Self::Corrupt | Self::TooSmall | Self::TooLarge | Self::Unreadable)
+        matches!(
+            self,
+            Self::Empty
+                | Self::Corrupt
+                | Self::TooSmall
+                | Self::TooLarge
+                | Self::Contradictory
+                | Self::Unreadable
+        )
     }
 }
 

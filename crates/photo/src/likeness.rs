@@ -1,16 +1,30 @@
 //! What a picture looks like, in 256 bits: pictures that were scaled or saved again differ in few.
 
 use std::fmt;
+use std::ops::Range;
 use std::str::FromStr;
 
 use mynah_contracts::ResizeFilter;
 
 use crate::{Rect, RgbImage, resize};
 
-const SIDE: u32 = 16;
+const COLUMNS: u32 = 17;
+const ROWS: u32 = 16;
+
+/// Pixels along a cell's side before its mean is taken.
+const FINE: u32 = 4;
+
+/// The pixels whose mean is cell `index` of `cells`: its own and half a cell on both sides, as far as there are.
+fn span(index: u32, cells: u32) -> Range<usize> {
+    let (start, end) = (FINE * index, FINE * (index + 1));
+    start.saturating_sub(FINE / 2) as usize..(end + FINE / 2).min(FINE * cells) as usize
+}
 
 /// A difference hash: the picture is blurred to 17 × 16 grey cells, and each bit says whether a cell is
 /// brighter than its right neighbour. The bits stand row by row, the first in the highest place.
+///
+/// Cells overlap (each is the mean of a square twice its side) and keep fractions of a grey level: with cells
+/// rounded to whole levels, a flat background is decided by noise.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Likeness([u64; 4]);
 
@@ -21,6 +35,11 @@ pub struct LikenessParseError(String);
 
 impl Likeness {
     /// Pictures that differ in at most this many bits are near-duplicates.
+    ///
+    /// Measured on four sets of real photos (waste on a plain table, clothes, fruit on white, trees). Of 3848
+    /// copies (saved at JPEG quality 50; halved; shrunk to 128 pixels and saved at 75; enlarged by half) 99.3 % to
+    /// 100 % of a set lie within 10 bits of their photo. Of 199,492 pairs of different photos none is nearer
+    /// than 18.
     pub const NEAR: u32 = 10;
 
     /// By how much (in thousandths of a grey level, 0 to 255) a cell must be brighter to set its bit.
@@ -30,18 +49,29 @@ impl Likeness {
     pub fn of(image: &RgbImage) -> Self {
         let mut words = [0_u64; 4];
         // All of a picture to a few cells: nothing `resize` could refuse.
-        let Ok(cells) = resize(image, Rect::of(image), SIDE + 1, SIDE, ResizeFilter::Bilinear) else {
+        let Ok(fine) = resize(image, Rect::of(image), FINE * COLUMNS, FINE * ROWS, ResizeFilter::Bilinear)
+        else {
             return Self(words);
         };
-        let grey: Vec<u32> = cells
+        let grey: Vec<u32> = fine
             .pixels()
             .as_chunks::<3>()
             .0
             .iter()
             .map(|&[r, g, b]| 299 * u32::from(r) + 587 * u32::from(g) + 114 * u32::from(b))
             .collect();
-        let bits = grey
-            .chunks_exact(SIDE as usize + 1)
+        let lines: Vec<&[u32]> = grey.chunks_exact((FINE * COLUMNS) as usize).collect();
+        let cells: Vec<u32> = (0..ROWS)
+            .flat_map(|row| (0..COLUMNS).map(move |column| (span(row, ROWS), span(column, COLUMNS))))
+            .map(|(rows, columns)| {
+                let square = lines.get(rows).into_iter().flatten();
+                let values = square.filter_map(|line| line.get(columns.clone())).flatten();
+                let (sum, count) = values.fold((0, 0), |(sum, count), value| (sum + value, count + 1));
+                sum / count.max(1)
+            })
+            .collect();
+        let bits = cells
+            .chunks_exact(COLUMNS as usize)
             .flat_map(|row| row.windows(2).map(|pair| pair[0] > pair[1] + Self::MARGIN));
         for (i, bit) in bits.enumerate() {
             if let Some(word) = words.get_mut(i / 64) {
