@@ -48,6 +48,7 @@ fn command() -> Command {
         .long_about(LONG_ABOUT)
         .after_help(AFTER_HELP)
         .disable_help_subcommand(true)
+        .max_term_width(100)
         .args(DEFINITIONS.iter().map(flag))
         .subcommand(
             Command::new("settings")
