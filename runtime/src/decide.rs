@@ -123,12 +123,7 @@ impl Decider {
     /// The rules are out of range.
     pub fn new(rules: Rules) -> Result<Self, RulesError> {
         rules.check()?;
-        Ok(Self {
-            rules,
-            recent: VecDeque::with_capacity(rules.window),
-            in_view: Vec::new(),
-            steady: None,
-        })
+        Ok(Self { rules, recent: VecDeque::with_capacity(rules.window), in_view: Vec::new(), steady: None })
     }
 
     /// Takes the next frame's probabilities, one per label in the model's order.
@@ -137,8 +132,7 @@ impl Decider {
     /// nothing known.
     pub fn look(&mut self, probabilities: &[f32]) -> Decision {
         let (best, probability) = best_of(probabilities);
-        let needed =
-            if self.steady == Some(best) { self.rules.threshold_exit } else { self.rules.threshold };
+        let needed = if self.steady == Some(best) { self.rules.threshold_exit } else { self.rules.threshold };
         let seen = (!probabilities.is_empty() && probability >= needed).then_some(best);
 
         if self.recent.len() == self.rules.window {
@@ -147,9 +141,8 @@ impl Decider {
         self.recent.push_back(seen);
         self.pass_time(seen);
 
-        let winner = seen.filter(|_| {
-            self.recent.iter().filter(|&&shown| shown == seen).count() >= self.rules.votes
-        });
+        let winner =
+            seen.filter(|_| self.recent.iter().filter(|&&shown| shown == seen).count() >= self.rules.votes);
         if winner.is_some() {
             self.steady = winner;
         }
@@ -350,15 +343,12 @@ mod tests {
             for frame in &frames {
                 let decision = decider.look(frame);
                 prop_assert!(frame.iter().all(|&value| value <= decision.probability));
-                match decision.seen {
-                    Some(label) => {
-                        prop_assert_eq!(label, decision.best);
-                        prop_assert!(decision.probability >= rules.threshold_exit);
-                    }
-                    None => {
-                        prop_assert!(decision.probability < rules.threshold);
-                        prop_assert_eq!(decision.say, None);
-                    }
+                if let Some(label) = decision.seen {
+                    prop_assert_eq!(label, decision.best);
+                    prop_assert!(decision.probability >= rules.threshold_exit);
+                } else {
+                    prop_assert!(decision.probability < rules.threshold);
+                    prop_assert_eq!(decision.say, None);
                 }
             }
         }

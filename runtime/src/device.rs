@@ -4,7 +4,9 @@
 use std::ffi::OsStr;
 use std::rc::Rc;
 
-use mynah_contracts::{DeviceState, DeviceStatus, Diagnosis, Fault, FaultKind, Sha256Digest, Sighting, error_chain};
+use mynah_contracts::{
+    DeviceState, DeviceStatus, Diagnosis, Fault, FaultKind, Sha256Digest, Sighting, error_chain,
+};
 use mynah_model::ModelPackage;
 
 use crate::clock::{Clock, rfc3339};
@@ -123,8 +125,7 @@ impl<'a> Device<'a> {
         let card = model.card();
         let digest = card.digest();
         let rules = settings.decision.rules(card.calibration.reject_threshold)?;
-        let decider =
-            Decider::new(rules).map_err(|source| SettingsError::Rules { source })?;
+        let decider = Decider::new(rules).map_err(|source| SettingsError::Rules { source })?;
 
         let (clips, errors) = match &settings.speech {
             Some(folder) => Clips::open(folder, &card.labels)?,

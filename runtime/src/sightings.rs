@@ -81,20 +81,20 @@ impl SightingLog {
     /// The line is lost; the next may succeed.
     pub fn record(&mut self, sighting: &Sighting) -> Result<(), SightingsError> {
         self.line.clear();
-        let written = serde_json::to_writer(&mut self.line, sighting).map_err(io::Error::from).and_then(|()| {
-            self.line.push(b'\n');
-            match &mut self.file {
-                Some(file) => file.write_all(&self.line).inspect_err(|_| {
-                    // What cannot be taken back either is told with the same error.
-                    let _ = file.set_len(self.whole);
-                    let _ = file.seek(SeekFrom::Start(self.whole));
-                }),
-                None => {
+        let written =
+            serde_json::to_writer(&mut self.line, sighting).map_err(io::Error::from).and_then(|()| {
+                self.line.push(b'\n');
+                if let Some(file) = &mut self.file {
+                    file.write_all(&self.line).inspect_err(|_| {
+                        // Where this fails too, the error at hand has told enough.
+                        let _ = file.set_len(self.whole);
+                        let _ = file.seek(SeekFrom::Start(self.whole));
+                    })
+                } else {
                     let mut out = io::stdout().lock();
                     out.write_all(&self.line).and_then(|()| out.flush())
                 }
-            }
-        });
+            });
         written.map_err(|source| SightingsError::Write {
             to: match &self.to {
                 SightingsTo::Stdout => "standard output".into(),

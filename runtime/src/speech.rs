@@ -4,11 +4,13 @@ use std::io::{self, Cursor};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use mynah_contracts::{Artifact as _, ArtifactError, Diagnosis, FaultKind, Label, Sha256Digest, Speech, from_json};
+use mynah_contracts::{
+    Artifact as _, ArtifactError, Diagnosis, FaultKind, Label, Sha256Digest, Speech, from_json,
+};
 use mynah_photo::file::{FileError, read_verified};
 
 /// The longest clip that is a word and not a mistake.
-const MAX_LENGTH: Duration = Duration::from_secs(60);
+const MAX_LENGTH: Duration = Duration::from_mins(1);
 
 /// A label's clip, known to be a WAV file that can be played.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -62,7 +64,10 @@ impl Diagnosis for SpeechError {
     }
 
     fn hint(&self) -> Option<String> {
-        Some("name the folder of clips that build-modules writes, or leave `--speech` out to print words".into())
+        Some(
+            "name the folder of clips that build-modules writes, or leave `--speech` out to print words"
+                .into(),
+        )
     }
 }
 
@@ -115,7 +120,8 @@ impl Clips {
     /// `speech.json` is missing, unreadable, newer than this program or not of its form.
     pub fn open(folder: &Path, labels: &[Label]) -> Result<(Self, Vec<ClipError>), SpeechError> {
         let path = folder.join(Speech::FILE);
-        let bytes = std::fs::read(&path).map_err(|source| SpeechError::Read { path: path.clone(), source })?;
+        let bytes =
+            std::fs::read(&path).map_err(|source| SpeechError::Read { path: path.clone(), source })?;
         let speech: Speech = from_json(&bytes).map_err(|source| SpeechError::Form { path, source })?;
         let mut errors = Vec::new();
         let clips = labels
@@ -166,6 +172,7 @@ fn verify(folder: &Path, clip: &mynah_contracts::Clip) -> Result<Clip, ClipError
 #[cfg(test)]
 mod tests {
     use mynah_testkit::{replace_clip, tiny_labels, tiny_speech};
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -227,6 +234,19 @@ mod tests {
         }
     }
 
+    proptest! {
+        #[test]
+        fn a_damaged_wav_is_an_error_at_worst(at in 0usize..60, byte in any::<u8>(), keep in 0usize..200) {
+            let folder = tempfile::tempdir().unwrap();
+            let speech = tiny_speech(folder.path(), &tiny_labels()).unwrap();
+            let mut bytes = std::fs::read(speech.clips[0].file.path.below(folder.path())).unwrap();
+            bytes[at] = byte;
+            bytes.truncate(keep.max(at));
+            replace_clip(folder.path(), 0, &bytes).unwrap();
+            prop_assert!(opened(folder.path()).0.get(1).is_some());
+        }
+    }
+
     #[test]
     fn a_clip_that_changed_is_left_out() {
         let folder = tempfile::tempdir().unwrap();
@@ -234,7 +254,10 @@ mod tests {
         let path = speech.clips[0].file.path.below(folder.path());
         std::fs::write(&path, b"RIFF").unwrap();
         let (clips, errors) = opened(folder.path());
-        assert!(clips.get(0).is_none() && errors[0].contains("was changed after it was recorded"), "{errors:?}");
+        assert!(
+            clips.get(0).is_none() && errors[0].contains("was changed after it was recorded"),
+            "{errors:?}"
+        );
     }
 
     #[test]

@@ -63,7 +63,8 @@ impl StatusFile {
             problem: None,
             updated: String::new(),
         };
-        let mut status = Self { path: path.map(Path::to_path_buf), clock, now, written: None, failing: false };
+        let mut status =
+            Self { path: path.map(Path::to_path_buf), clock, now, written: None, failing: false };
         if let Some(path) = path {
             let failed = |source| StatusError { path: path.to_path_buf(), source };
             if let Some(folder) = path.parent() {
@@ -104,7 +105,8 @@ impl StatusFile {
         change(&mut self.now);
         let Some(path) = self.path.clone() else { return };
         let due = self.written.as_ref().is_none_or(|(before, at)| {
-            (before.state, &before.problem, &before.model) != (self.now.state, &self.now.problem, &self.now.model)
+            (before.state, &before.problem, &before.model)
+                != (self.now.state, &self.now.problem, &self.now.model)
                 || (*before != self.now && self.clock.uptime().saturating_sub(*at) >= INTERVAL)
         });
         if due {
@@ -149,7 +151,10 @@ mod tests {
         assert_eq!(read(&path).state, DeviceState::Starting);
 
         status.running(Sha256Digest::of(b"m"), Some("wav:out".into()));
-        assert_eq!((read(&path).state, read(&path).model), (DeviceState::Running, Some(Sha256Digest::of(b"m"))));
+        assert_eq!(
+            (read(&path).state, read(&path).model),
+            (DeviceState::Running, Some(Sha256Digest::of(b"m")))
+        );
 
         status.update(|now| now.frames = 1);
         assert_eq!(read(&path).frames, 0);

@@ -90,7 +90,7 @@ mod tests {
         stop.ask(StopReason::Terminated);
         stop.clone().ask(StopReason::Interrupted);
         // Would hang for an hour if it did not return at once.
-        stop.wait(Duration::from_secs(3600));
+        stop.wait(Duration::from_hours(1));
         assert_eq!(stop.asked(), Some(StopReason::Terminated));
     }
 }

@@ -7,8 +7,8 @@ use anyhow::{Context as _, Result};
 use image::{ImageFormat, RgbImage};
 use mynah_contracts::{
     Artifact as _, Calibration, ChannelOrder, DatasetRef, EvaluationSummary, FileRef, Geometry, Label,
-    ModelCard, Preprocess, Probe, RelativePath, ResizeFilter, SchemaVersion, Sha256Digest, Tool,
-    TrainerKind, Weights, from_json, to_json,
+    ModelCard, Preprocess, Probe, RelativePath, ResizeFilter, SchemaVersion, Sha256Digest, Tool, TrainerKind,
+    Weights, from_json, to_json,
 };
 
 use crate::photos::{BLUE, GREEN, RED, noisy};
@@ -60,7 +60,7 @@ pub fn tiny_model_package(folder: &Path) -> Result<ModelCard> {
             probabilities: probabilities(&picture).to_vec(),
         });
     }
-    let lines: String = labels.iter().map(|label| format!("{label}\n")).collect();
+    let lines = labels.iter().map(Label::as_str).collect::<Vec<_>>().join("\n") + "\n";
     let card = ModelCard {
         schema_version: SchemaVersion::CURRENT,
         tool: Tool::current(),

@@ -32,7 +32,8 @@ before the environment, the environment before the default; an empty value count
 Examples:
   mynah-runtime --model model --source dir:frames
   mynah-runtime --model model --source dir:frames --speech speech --speaker wav:heard
-  mynah-runtime --model model --source 'dir:video?hold=1&fps=4' --speech speech --speaker 'command:aplay -q'
+  mynah-runtime --model model --source 'dir:video?hold=1&fps=4' --speaker none
+  mynah-runtime --model model --source dir:frames --speech speech --speaker 'command:aplay -q'
 
 Exit codes:
   0    the source has ended, or SIGTERM asked to stop and the frame at hand was finished
@@ -48,6 +49,7 @@ fn command() -> Command {
         .long_about(LONG_ABOUT)
         .after_help(AFTER_HELP)
         .disable_help_subcommand(true)
+        .max_term_width(100)
         .args(DEFINITIONS.iter().map(flag))
         .subcommand(
             Command::new("settings")

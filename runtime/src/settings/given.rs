@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
 
-use super::definitions::{DEFINITIONS, Default, Definition};
 use super::SettingsError;
+use super::definitions::{DEFINITIONS, Default, Definition};
 
 /// Who gave a setting its value.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -99,23 +99,31 @@ impl Given {
 
     /// All settings as a table: name, value, who gave it, unit, what is allowed.
     pub fn table(&self) -> String {
-        let mut rows =
-            vec![["SETTING", "VALUE", "FROM", "UNIT", "ALLOWED"].map(str::to_owned)];
+        let mut rows = vec![["SETTING", "VALUE", "FROM", "UNIT", "ALLOWED"].map(str::to_owned)];
         rows.extend(DEFINITIONS.iter().map(|definition| self.row(definition)));
-        let widths: Vec<usize> =
-            (0..4).map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0)).collect();
-        rows.iter()
-            .map(|[name, value, from, unit, allowed]| {
-                let [a, b, c, d] = [0, 1, 2, 3].map(|column| widths.get(column).copied().unwrap_or(0));
-                format!("{name:a$}  {value:b$}  {from:c$}  {unit:d$}  {allowed}\n")
-            })
-            .collect()
+        let widths: Vec<usize> = (0..4)
+            .map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0))
+            .collect();
+        let mut table = String::new();
+        for row in &rows {
+            for (cell, width) in row.iter().zip(widths.iter().copied().chain([0])) {
+                let gap = " ".repeat(width.saturating_sub(cell.chars().count()));
+                table.extend([cell.as_str(), &gap, "  "]);
+            }
+            table.truncate(table.trim_end().len());
+            table.push('\n');
+        }
+        table
     }
 
     fn row(&self, definition: &Definition) -> [String; 5] {
         let (value, from) = match (self.0.get(definition.name), definition.default) {
-            (Some((text, Origin::Environment)), _) => (text.escape_debug().to_string(), definition.variable()),
-            (Some((text, Origin::Flag)), _) => (text.escape_debug().to_string(), format!("--{}", definition.name)),
+            (Some((text, Origin::Environment)), _) => {
+                (text.escape_debug().to_string(), definition.variable())
+            }
+            (Some((text, Origin::Flag)), _) => {
+                (text.escape_debug().to_string(), format!("--{}", definition.name))
+            }
             (Some((text, origin @ Origin::Default)), _) => (text.clone(), origin.to_string()),
             (None, Default::Derived(words)) => (format!("({words})"), Origin::Default.to_string()),
             (None, _) => ("(must be given)".to_owned(), "-".to_owned()),

@@ -187,11 +187,11 @@ fn path(text: &str) -> Result<PathBuf, String> {
 /// A whole number from `min` to `max`.
 fn count<T>(text: &str, min: T, max: T) -> Result<T, String>
 where
-    T: std::str::FromStr + PartialOrd + std::fmt::Display,
+    T: std::str::FromStr + PartialOrd + std::fmt::Display + Copy,
 {
     text.parse()
         .ok()
-        .filter(|value| (&min..=&max).contains(&value))
+        .filter(|value| (min..=max).contains(value))
         .ok_or_else(|| format!("a whole number from {min} to {max} is allowed"))
 }
 

@@ -61,16 +61,9 @@ impl Folder {
     ///
     /// # Errors
     /// The folder cannot be listed, or holds no picture.
-    pub fn open(
-        root: &Path,
-        hold: u32,
-        fps: Option<f32>,
-        clock: Rc<dyn Clock>,
-    ) -> Result<Self, SourceError> {
+    pub fn open(root: &Path, hold: u32, fps: Option<f32>, clock: Rc<dyn Clock>) -> Result<Self, SourceError> {
         let mut found = Listing::default();
-        found
-            .list(root, "", 0)
-            .map_err(|(folder, source)| SourceError::List { folder, source })?;
+        found.list(root, "", 0).map_err(|(folder, source)| SourceError::List { folder, source })?;
         if found.pictures.is_empty() {
             return Err(SourceError::Empty { folder: root.to_path_buf(), others: found.others });
         }
@@ -230,8 +223,13 @@ mod tests {
     #[test]
     fn damaged_frames_are_named_and_not_held() {
         let jpeg = solid_colour_jpeg([200, 30, 30], 1);
-        let folder =
-            folder(&[("1.jpg", &jpeg), ("2.jpg", &jpeg[..200]), ("3.jpg", b""), ("4.png", b"text"), ("5.jpg", &jpeg)]);
+        let folder = folder(&[
+            ("1.jpg", &jpeg),
+            ("2.jpg", &jpeg[..200]),
+            ("3.jpg", b""),
+            ("4.png", b"text"),
+            ("5.jpg", &jpeg),
+        ]);
         let mut source = Folder::open(folder.path(), 2, None, Rc::new(ManualClock::default())).unwrap();
         assert_eq!(frames(&mut source), ["1.jpg", "=", "!2.jpg", "!3.jpg", "!4.png", "5.jpg", "="]);
     }

@@ -45,7 +45,8 @@ mod tests {
 
     #[test]
     fn numbers_count() {
-        let mut names = ["f10.jpg", "f2.jpg", "F1.jpg", "f2.jpeg", "f02.jpg", "f", "b/1", "b10", "f2a10", "f2a9"];
+        let mut names =
+            ["f10.jpg", "f2.jpg", "F1.jpg", "f2.jpeg", "f02.jpg", "f", "b/1", "b10", "f2a10", "f2a9"];
         names.sort_by(|a, b| natural_order(a, b));
         assert_eq!(
             names,

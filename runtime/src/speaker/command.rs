@@ -183,7 +183,7 @@ fn is_program(path: &Path) -> bool {
     })
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
 mod tests {
     use mynah_testkit::{tiny_labels, tiny_speech};
 
@@ -275,7 +275,10 @@ mod tests {
         std::fs::write(folder.path().join("data"), "").unwrap();
         for program in ["no-such-player", "data", "/no/such/player"] {
             let error = CommandSpeaker::open(program, &[], Some(folder.path().as_os_str())).err().unwrap();
-            assert!(matches!(&error, SpeakerError::NoProgram { program: named } if named == program), "{error}");
+            assert!(
+                matches!(&error, SpeakerError::NoProgram { program: named } if named == program),
+                "{error}"
+            );
         }
     }
 }

@@ -1,0 +1,55 @@
+//! Being asked to stop: the frame at hand is finished, what was promised is written, the code tells who asked.
+
+#![cfg(unix)]
+
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
+
+use mynah_contracts::{DeviceState, DeviceStatus, from_json};
+use mynah_testkit::RED;
+
+use crate::scene::{Run, Scene};
+
+/// Starts a run of ten minutes and waits until it has seen a frame.
+fn running(scene: &Scene) -> Child {
+    let child = scene
+        .runtime(&[("source", "dir:frames?hold=600&fps=1"), ("votes", "1")])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    for _ in 0..3000 {
+        let status: Option<DeviceStatus> =
+            std::fs::read(scene.path("status.json")).ok().and_then(|bytes| from_json(&bytes).ok());
+        if status.is_some_and(|status| status.state == DeviceState::Running)
+            && std::fs::read(scene.path("sightings.jsonl")).is_ok_and(|lines| !lines.is_empty())
+        {
+            return child;
+        }
+        sleep(Duration::from_millis(10));
+    }
+    panic!("the runtime did not start: {}", Run::of(child.wait_with_output().unwrap()).stderr);
+}
+
+fn signal(child: &Child, name: &str) {
+    assert!(
+        Command::new("kill").args([format!("-{name}"), child.id().to_string()]).status().unwrap().success()
+    );
+}
+
+#[test]
+fn sigterm_ends_in_good_order_and_sigint_is_a_cancellation() {
+    for (name, code) in [("TERM", 0), ("INT", 130)] {
+        let scene = Scene::new(&[("1.jpg", RED)]);
+        let child = running(&scene);
+        signal(&child, name);
+        let run = Run::of(child.wait_with_output().unwrap());
+        run.expect(code, &["says: red", &format!("stopped by SIG{name}")]);
+        let (status, sightings) = (scene.status(), scene.sightings());
+        assert_eq!(status.state, DeviceState::Finished);
+        assert_eq!(status.problem, Some(format!("stopped by SIG{name}")));
+        assert_eq!((status.frames, status.utterances), (sightings.len() as u64, 1));
+        assert_eq!(scene.heard(), ["001-red.wav"]);
+    }
+}
