@@ -96,7 +96,7 @@ pub fn reject_threshold(predictions: &[(f32, bool)]) -> f32 {
     let mut separating = (f64::NEG_INFINITY, 0.0);
     for (i, &(probability, is_right)) in sorted.iter().enumerate() {
         right += usize::from(is_right);
-        if sorted.get(i + 1).is_some_and(|next| next.0 == probability) {
+        if sorted.get(i + 1).is_some_and(|next| next.0.total_cmp(&probability).is_eq()) {
             continue;
         }
         let kept = (i + 1) as f64;

@@ -239,7 +239,7 @@ mod tests {
         // Labels dealt at random: held-out photos must not be guessed better than chance, or something leaks.
         let mut noise = samples(4, 50, 1.0, |i| (i % 5) as u8);
         for (i, truth) in noise.truth.iter_mut().enumerate() {
-            *truth = (i * 2_654_435_761 >> 7) % 4;
+            *truth = ((i * 2_654_435_761) >> 7) % 4;
         }
         let found = cross_validate(&noise, &|_, _| (), NEVER).unwrap();
         assert!(accuracy(&found, &noise) < 0.4, "{}", accuracy(&found, &noise));
@@ -253,7 +253,7 @@ mod tests {
         for row in 0..photos * 3 {
             embeddings.row_mut(row)[row / 3] = 10.0;
         }
-        let truth: Vec<usize> = (0..photos).map(|i| (i * 2_654_435_761 >> 9) % 2).collect();
+        let truth: Vec<usize> = (0..photos).map(|i| ((i * 2_654_435_761) >> 9) % 2).collect();
         let folds = (0..photos).map(|i| (i % 5) as u8).collect();
         let samples = Samples { embeddings, copies: 3, truth, folds, labels: 2 };
         let found = cross_validate(&samples, &|_, _| (), NEVER).unwrap();

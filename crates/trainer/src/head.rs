@@ -12,8 +12,12 @@ use rayon::prelude::*;
 use crate::lbfgs::{self, Ending, Stop};
 use crate::matrix::{Matrix, add_transposed_product, product_transposed};
 
-/// Rows per unit of parallel work. Fixed, so that sums are formed in the same order on any number of threads.
+/// Rows that are worked on together.
 const BLOCK: usize = 256;
+
+/// Sums are formed in at most so many parts, which threads share. How the rows fall into parts depends on their
+/// number alone, so the order of additions, and every bit of the result, is the same on any number of threads.
+const MAX_PARTS: usize = 16;
 
 /// The largest gradient component a final fit may leave: in units of mean log loss per unit of weight.
 pub const FINAL_GRADIENT: f64 = 1e-6;
@@ -127,9 +131,7 @@ pub fn fit(
 /// The mean squared distance of the examples' embeddings from their mean: the scale of a sensible L2 penalty.
 pub fn spread(examples: Examples<'_>) -> f64 {
     let mean = mean(&examples);
-    let blocks: Vec<f64> = examples
-        .rows
-        .par_chunks(BLOCK)
+    let sums: Vec<f64> = parts(examples.rows)
         .map(|rows| {
             rows.iter()
                 .flat_map(|&(row, _)| examples.embeddings.row(row).iter().zip(&mean))
@@ -137,7 +139,7 @@ pub fn spread(examples: Examples<'_>) -> f64 {
                 .sum()
         })
         .collect();
-    blocks.iter().sum::<f64>() / examples.rows.len().max(1) as f64
+    sums.iter().sum::<f64>() / examples.rows.len().max(1) as f64
 }
 
 /// Softmax in 64 bits.
@@ -145,8 +147,14 @@ pub fn softmax(logits: &[f64]) -> Vec<f64> {
     let top = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let mut values: Vec<f64> = logits.iter().map(|z| (z - top).exp()).collect();
     let sum: f64 = values.iter().sum();
-    values.iter_mut().for_each(|value| *value /= sum);
+    for value in &mut values {
+        *value /= sum;
+    }
     values
+}
+
+fn parts(rows: &[(usize, usize)]) -> impl IndexedParallelIterator<Item = &[(usize, usize)]> {
+    rows.par_chunks(rows.len().div_ceil(MAX_PARTS).max(BLOCK))
 }
 
 fn mean(examples: &Examples<'_>) -> Vec<f64> {
@@ -157,7 +165,9 @@ fn mean(examples: &Examples<'_>) -> Vec<f64> {
         }
     }
     let count = examples.rows.len().max(1) as f64;
-    mean.iter_mut().for_each(|sum| *sum /= count);
+    for sum in &mut mean {
+        *sum /= count;
+    }
     mean
 }
 
@@ -172,18 +182,26 @@ impl Objective<'_> {
     fn evaluate(&self, point: &[f64], gradient: &mut [f64]) -> f64 {
         let weights = self.examples.labels * self.mean.len();
         let (weight, bias) = point.split_at(weights);
-        let blocks: Vec<(f64, Vec<f64>)> =
-            self.examples.rows.par_chunks(BLOCK).map(|rows| self.block(rows, weight, bias)).collect();
+        let sums: Vec<(f64, Vec<f64>)> = parts(self.examples.rows)
+            .map(|rows| {
+                let mut gradient = vec![0.0; point.len()];
+                let loss =
+                    rows.chunks(BLOCK).map(|rows| self.add_block(rows, weight, bias, &mut gradient)).sum();
+                (loss, gradient)
+            })
+            .collect();
         gradient.fill(0.0);
         let mut loss = 0.0;
-        for (block_loss, block_gradient) in &blocks {
-            loss += block_loss;
-            for (to, from) in gradient.iter_mut().zip(block_gradient) {
+        for (part_loss, part_gradient) in &sums {
+            loss += part_loss;
+            for (to, from) in gradient.iter_mut().zip(part_gradient) {
                 *to += from;
             }
         }
         let per_row = 1.0 / self.examples.rows.len().max(1) as f64;
-        gradient.iter_mut().for_each(|g| *g *= per_row);
+        for g in &mut *gradient {
+            *g *= per_row;
+        }
         let mut squares = 0.0;
         for (g, w) in gradient.iter_mut().zip(weight) {
             *g += self.l2 * w;
@@ -192,8 +210,8 @@ impl Objective<'_> {
         loss * per_row + 0.5 * self.l2 * squares
     }
 
-    /// The sums of loss and gradient over some rows.
-    fn block(&self, rows: &[(usize, usize)], weight: &[f64], bias: &[f64]) -> (f64, Vec<f64>) {
+    /// The loss of some rows; their part of the gradient is added to `gradient`.
+    fn add_block(&self, rows: &[(usize, usize)], weight: &[f64], bias: &[f64], gradient: &mut [f64]) -> f64 {
         let (columns, labels) = (self.mean.len(), self.examples.labels);
         let mut centred = Vec::with_capacity(rows.len() * columns);
         for &(row, _) in rows {
@@ -202,7 +220,6 @@ impl Objective<'_> {
         }
         let mut logits = vec![0.0; rows.len() * labels];
         product_transposed(&centred, weight, columns, &mut logits);
-        let mut gradient = vec![0.0; labels * (columns + 1)];
         let (weight_gradient, bias_gradient) = gradient.split_at_mut(labels * columns);
         let mut loss = 0.0;
         for (residual, &(_, label)) in logits.chunks_exact_mut(labels).zip(rows) {
@@ -226,7 +243,7 @@ impl Objective<'_> {
             }
         }
         add_transposed_product(&logits, &centred, rows.len(), weight_gradient);
-        (loss, gradient)
+        loss
     }
 
     /// The head for embeddings that are not centred.

@@ -126,7 +126,9 @@ impl Memory {
         }
         if let Some(last) = self.pairs.back() {
             let gamma = 1.0 / (last.rho * dot(&last.change, &last.change));
-            q.iter_mut().for_each(|q| *q *= gamma);
+            for q in &mut q {
+                *q *= gamma;
+            }
         }
         for (pair, alpha) in self.pairs.iter().zip(alphas.into_iter().rev()) {
             let beta = pair.rho * dot(&pair.change, &q);

@@ -38,6 +38,11 @@ impl Matrix {
     pub fn row_mut(&mut self, index: usize) -> &mut [f32] {
         &mut self.values[index * self.columns..(index + 1) * self.columns]
     }
+
+    /// The numbers of `rows` rows after another, to be written.
+    pub(crate) fn groups_mut(&mut self, rows: usize) -> impl Iterator<Item = &mut [f32]> {
+        self.values.chunks_exact_mut((rows * self.columns).max(1))
+    }
 }
 
 /// `c = a · bᵀ`, all row-major: `a` is m × k, `b` is n × k, `c` is m × n.
@@ -117,7 +122,7 @@ mod tests {
             for i in 0..m {
                 for j in 0..n {
                     let sum: f64 = (0..k).map(|l| a[i * k + l] * b[j * k + l]).sum();
-                    prop_assert_eq!(c[i * n + j], sum);
+                    prop_assert_eq!(c[i * n + j].to_bits(), sum.to_bits());
                 }
             }
             // The same numbers read as k × m and k × n.
@@ -126,7 +131,7 @@ mod tests {
             for i in 0..m {
                 for j in 0..n {
                     let sum: f64 = (0..k).map(|l| a[l * m + i] * b[l * n + j]).sum();
-                    prop_assert_eq!(c[i * n + j], sum + 1.0);
+                    prop_assert_eq!(c[i * n + j].to_bits(), (sum + 1.0).to_bits());
                 }
             }
         }
