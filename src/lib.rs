@@ -7,8 +7,13 @@
 
 pub mod agent;
 pub mod artifact;
+pub mod child;
+pub mod device;
 pub mod entry;
 pub mod install;
+pub mod manifest;
+pub mod oci;
+pub mod speech;
 pub mod staging;
 pub mod step;
 pub mod steps;
