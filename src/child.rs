@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io::{self, Read, Write as _};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -17,14 +18,16 @@ const MAX_OUTPUT_BYTES: u64 = 64 * 1024;
 
 /// Keeps from a program what is not its business: the inputs of our task and the agent's credentials.
 pub fn without_secrets(command: &mut Command) -> &mut Command {
-    for (name, _) in std::env::vars_os() {
-        let upper = name.to_string_lossy().to_ascii_uppercase();
-        let private = ["INPUT_", "SECRET_", "ENDPOINT_", "SECUREFILE_"].iter().any(|p| upper.starts_with(p));
-        if private || upper == "SYSTEM_ACCESSTOKEN" {
-            command.env_remove(name);
-        }
+    for (name, _) in std::env::vars_os().filter(|(name, _)| is_private(&name.to_string_lossy())) {
+        command.env_remove(name);
     }
     command
+}
+
+fn is_private(name: &str) -> bool {
+    let name = name.to_ascii_uppercase();
+    name == "SYSTEM_ACCESSTOKEN"
+        || ["INPUT_", "SECRET_", "ENDPOINT_", "SECUREFILE_"].iter().any(|prefix| name.starts_with(prefix))
 }
 
 /// How a short program ended.
@@ -67,7 +70,12 @@ pub enum RunError {
 ///
 /// # Errors
 /// When it cannot be started, takes longer than `limit`, or someone asks to stop.
-pub fn run(command: &mut Command, input: &[u8], limit: Duration, monitor: &dyn Monitor) -> Result<Ended, RunError> {
+pub fn run(
+    command: &mut Command,
+    input: &[u8],
+    limit: Duration,
+    monitor: &dyn Monitor,
+) -> Result<Ended, RunError> {
     let program = command.get_program().to_string_lossy().into_owned();
     let failed = |source| RunError::Io { program: program.clone(), source };
     without_secrets(command).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -125,33 +133,41 @@ impl Drop for Ending {
 /// A program that runs on while we watch; asked to end, then killed, when dropped.
 pub struct Service {
     child: Child,
-    reader: Option<JoinHandle<VecDeque<String>>>,
+    reader: Option<JoinHandle<()>>,
+    last: LastLines,
     grace: Duration,
 }
+
+type LastLines = Arc<Mutex<VecDeque<String>>>;
 
 /// How many of a service's last lines are kept for an error message.
 const LAST_LINES: usize = 5;
 
-/// The most characters of one line that are passed on.
-const LINE_CHARS: usize = 2000;
+/// How long a service that ended is listened to.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// The most bytes of one line that are passed on.
+const LINE_BYTES: usize = 2000;
 
 impl Service {
-    /// Starts it. Each line of its standard error goes to `tracing`; when it must end, it is given `grace`
-    /// to do so by itself.
+    /// Starts it with this standard input. Each line of its standard error goes to `tracing`; when it must
+    /// end, it is given `grace` to do so by itself.
     ///
     /// # Errors
     /// When it cannot be started.
-    pub fn start(command: &mut Command, grace: Duration) -> io::Result<Self> {
+    pub fn start(command: &mut Command, stdin: Stdio, grace: Duration) -> io::Result<Self> {
         use std::os::unix::process::CommandExt as _;
         without_secrets(command)
-            .stdin(Stdio::null())
+            .stdin(stdin)
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             // A terminal's Ctrl-C goes to the whole group: this program ends its child itself.
             .process_group(0);
         let mut child = spawn(command)?;
-        let reader = child.stderr.take().map(|stream| thread::spawn(move || forward(stream)));
-        Ok(Self { child, reader, grace })
+        let last = LastLines::default();
+        let kept = Arc::clone(&last);
+        let reader = child.stderr.take().map(|stream| thread::spawn(move || forward(stream, &kept)));
+        Ok(Self { child, reader, last, grace })
     }
 
     /// Whether it has ended, and how.
@@ -165,8 +181,13 @@ impl Service {
     /// Ends it, if it still runs, and gives its last lines.
     pub fn stop(mut self) -> Vec<String> {
         self.end();
-        let lines = self.reader.take().and_then(|reader| reader.join().ok()).unwrap_or_default();
-        lines.into()
+        // A program it left behind may hold the pipe open for as long as it likes.
+        let deadline = Instant::now() + LAST_WORDS;
+        while self.reader.as_ref().is_some_and(|reader| !reader.is_finished()) && Instant::now() < deadline {
+            thread::sleep(GLANCE);
+        }
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut *last).into()
     }
 
     fn end(&mut self) {
@@ -174,18 +195,23 @@ impl Service {
         if !running(&mut self.child) {
             return;
         }
-        if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
-            // Fails only where it ended meanwhile.
-            let _ = rustix::process::kill_process(pid, Signal::TERM);
-        }
+        self.signal(Signal::TERM);
         let deadline = Instant::now() + self.grace;
         while running(&mut self.child) {
             if Instant::now() >= deadline {
-                let _ = self.child.kill();
+                self.signal(Signal::KILL);
                 let _ = self.child.wait();
                 return;
             }
             thread::sleep(GLANCE);
+        }
+    }
+
+    /// Signals the program and what it started: they are a group of their own.
+    fn signal(&self, signal: Signal) {
+        if let Some(group) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
+            // Fails only where all of them ended meanwhile.
+            let _ = rustix::process::kill_process_group(group, signal);
         }
     }
 }
@@ -210,9 +236,8 @@ fn spawn(command: &mut Command) -> io::Result<Child> {
     }
 }
 
-/// Passes lines on as they come; gives the last ones.
-fn forward(stream: impl Read) -> VecDeque<String> {
-    let mut last = VecDeque::with_capacity(LAST_LINES);
+/// Passes lines on as they come and keeps the last ones.
+fn forward(stream: impl Read, last: &Mutex<VecDeque<String>>) {
     let mut lines = io::BufReader::new(stream);
     let mut line = Vec::new();
     while read_line(&mut lines, &mut line).is_ok_and(|more| more) {
@@ -222,15 +247,15 @@ fn forward(stream: impl Read) -> VecDeque<String> {
             continue;
         }
         tracing::info!("device: {text}");
+        let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
         if last.len() == LAST_LINES {
             last.pop_front();
         }
         last.push_back(text);
     }
-    last
 }
 
-/// Reads up to the end of a line, keeping no more than [`LINE_CHARS`] bytes of it. False at the end.
+/// Reads up to the end of a line, keeping no more than [`LINE_BYTES`] bytes of it. False at the end.
 fn read_line(reader: &mut impl io::BufRead, line: &mut Vec<u8>) -> io::Result<bool> {
     let mut any = false;
     loop {
@@ -241,7 +266,7 @@ fn read_line(reader: &mut impl io::BufRead, line: &mut Vec<u8>) -> io::Result<bo
         any = true;
         let end = buffer.iter().position(|&byte| byte == b'\n');
         let taken = end.map_or(buffer.len(), |at| at + 1);
-        let room = LINE_CHARS.saturating_sub(line.len());
+        let room = LINE_BYTES.saturating_sub(line.len());
         line.extend(buffer.iter().take(taken.min(room)));
         reader.consume(taken);
         if end.is_some() {
@@ -262,6 +287,21 @@ mod tests {
     }
 
     #[test]
+    fn credentials_stay_here() {
+        for private in [
+            "INPUT_SOURCE",
+            "SECRET_KEY",
+            "ENDPOINT_AUTH_X",
+            "endpoint_url_x",
+            "SECUREFILE_TICKET_1",
+            "SYSTEM_ACCESSTOKEN",
+        ] {
+            assert!(is_private(private), "{private}");
+        }
+        assert!(!is_private("PATH") && !is_private("HOME"));
+    }
+
+    #[test]
     fn input_output_and_status_come_through() {
         let mut command = shell("cat; echo problem >&2; exit 3");
         let ended = run(&mut command, b"hello", Duration::from_secs(20), &Quiet).unwrap();
@@ -277,7 +317,8 @@ mod tests {
 
     #[test]
     fn a_missing_program_is_told_as_such() {
-        let error = run(&mut Command::new("mynah-no-such-program"), b"", Duration::from_secs(1), &Quiet).unwrap_err();
+        let error =
+            run(&mut Command::new("mynah-no-such-program"), b"", Duration::from_secs(1), &Quiet).unwrap_err();
         let RunError::Io { source, .. } = error else { panic!("{error}") };
         assert_eq!(source.kind(), io::ErrorKind::NotFound);
     }
@@ -286,7 +327,7 @@ mod tests {
     fn a_service_keeps_its_last_lines_and_ends_when_asked() {
         let script = "trap 'echo bye >&2; exit 0' TERM; for i in 1 2 3 4 5 6; do echo line $i >&2; done; \
                       echo ready >&2; while :; do sleep 0.05; done";
-        let service = Service::start(&mut shell(script), Duration::from_secs(20)).unwrap();
+        let service = Service::start(&mut shell(script), Stdio::null(), Duration::from_secs(20)).unwrap();
         thread::sleep(Duration::from_millis(300));
         let lines = service.stop();
         assert_eq!(lines.last().map(String::as_str), Some("bye"));
@@ -296,7 +337,8 @@ mod tests {
     #[test]
     fn a_service_that_ignores_the_request_is_killed() {
         let script = "trap '' TERM; while :; do sleep 0.05; done";
-        let mut service = Service::start(&mut shell(script), Duration::from_millis(50)).unwrap();
+        let mut service =
+            Service::start(&mut shell(script), Stdio::null(), Duration::from_millis(50)).unwrap();
         thread::sleep(Duration::from_millis(100));
         service.end();
         assert!(service.ended().unwrap().is_some());
@@ -307,6 +349,6 @@ mod tests {
         let mut line = Vec::new();
         let mut reader = io::BufReader::new(io::repeat(b'x').take(100_000));
         assert!(read_line(&mut reader, &mut line).unwrap());
-        assert_eq!(line.len(), LINE_CHARS);
+        assert_eq!(line.len(), LINE_BYTES);
     }
 }

@@ -27,6 +27,9 @@ pub enum DeviceError {
     /// The output folder holds something else.
     #[error("`{folder}` is not empty and holds no earlier deployment", folder = .0.display())]
     Foreign(PathBuf),
+    /// A module of an earlier deployment still runs there.
+    #[error("another deployment still runs in `{folder}`", folder = .0.display())]
+    Busy(PathBuf),
     /// The folder of frames is none.
     #[error("`{folder}` is not a folder of frames", folder = .0.display())]
     NoFrames(PathBuf),
@@ -144,9 +147,11 @@ impl DeviceError {
 impl Diagnosis for DeviceError {
     fn kind(&self) -> FaultKind {
         match self {
-            Self::Foreign(_) | Self::NoFrames(_) | Self::NothingToRun(_) | Self::TooMany(_) | Self::UnknownHost => {
-                FaultKind::BadInput
-            }
+            Self::Foreign(_)
+            | Self::NoFrames(_)
+            | Self::NothingToRun(_)
+            | Self::TooMany(_)
+            | Self::UnknownHost => FaultKind::BadInput,
             Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => FaultKind::BadInput,
             Self::Manifest { source, .. } => source.kind(),
             Self::Image { source, .. } => source.kind(),
@@ -160,6 +165,7 @@ impl Diagnosis for DeviceError {
     fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::Foreign(_) => "choose an empty folder, so that nothing of yours is replaced",
+            Self::Busy(_) => "wait until it has ended, or choose another folder",
             Self::NoFrames(_) => "give --frames a folder with pictures the device is to look at",
             Self::NothingToRun(_) => {
                 "give --images the folder with the modules.json that the manifest was generated from"

@@ -2,7 +2,7 @@
 //! its voice.
 
 use std::ffi::OsString;
-use std::fs;
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use mynah_contracts::{
-    Artifact as _, DeployTarget, DeployedModule, DeploymentRecord, DeviceState, DeviceStatus, Module, ModuleSet,
-    Monitor, Platform, RelativePath, SchemaVersion, Sha256Digest, Tool, from_json,
+    Artifact as _, DeployTarget, DeployedModule, DeploymentRecord, DeviceState, DeviceStatus, Module,
+    ModuleSet, Monitor, Platform, RelativePath, SchemaVersion, Sha256Digest, Tool, from_json,
 };
 
 use super::DeviceError;
@@ -32,6 +32,9 @@ const DEVICE: &str = "device";
 
 /// The file that names the unpacked image.
 const IMAGE_MARKER: &str = "image";
+
+/// The file, below [`DEVICE`], that is locked while a module runs. A module cannot have this name.
+const LOCK: &str = ".lock";
 
 const ROOTFS: &str = "rootfs";
 const STATUS: &str = "status.json";
@@ -97,12 +100,15 @@ impl LocalDevice<'_> {
         }
         let started = now();
         let out = std::path::absolute(self.out).map_err(DeviceError::io("find", self.out))?;
-        clear_earlier(&out)?;
+        claim(&out)?;
+        let lock = self.lock(&out, monitor)?;
         let (rootfs, program) = self.unpack(&runnable, platform, &out, monitor)?;
+        clear_earlier(&out)?;
         let mut command = self.command(&rootfs, &program, &out)?;
-        let service = Service::start(&mut command, GRACE)
+        let service = Service::start(&mut command, lock.into(), GRACE)
             .map_err(|source| DeviceError::Start { program: program.clone(), source })?;
-        let watch = Watch { module: runnable.name, model: runnable.model, file: out.join(STATUS), wait: self.wait };
+        let watch =
+            Watch { module: runnable.name, model: runnable.model, file: out.join(STATUS), wait: self.wait };
         let (status, healthy) = watch.until_finished(service, monitor, now)?;
         let record = DeploymentRecord {
             schema_version: SchemaVersion::CURRENT,
@@ -122,6 +128,28 @@ impl LocalDevice<'_> {
         Ok(Deployed { record, status })
     }
 
+    /// Waits until no module of an earlier deployment runs here any more.
+    ///
+    /// The module gets the locked file as its standard input, so that the lock lasts as long as it does, even
+    /// where this program was killed and could not end it.
+    fn lock(&self, out: &Path, monitor: &dyn Monitor) -> Result<File, DeviceError> {
+        let path = out.join(DEVICE).join(LOCK);
+        let open = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&path);
+        let file = open.map_err(DeviceError::io("write", &path))?;
+        let deadline = Instant::now() + self.wait;
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(file),
+                Err(TryLockError::Error(source)) => return Err(DeviceError::io("lock", &path)(source)),
+                Err(TryLockError::WouldBlock) if monitor.cancelled() => return Err(DeviceError::Cancelled),
+                Err(TryLockError::WouldBlock) if Instant::now() >= deadline => {
+                    return Err(DeviceError::Busy(out.to_owned()));
+                }
+                Err(TryLockError::WouldBlock) => thread::sleep(GLANCE),
+            }
+        }
+    }
+
     /// The one module that can run here; says of all others why not.
     fn choose<'a>(&'a self, deployment: &'a Deployment) -> Result<Runnable<'a>, DeviceError> {
         let mut chosen = Vec::new();
@@ -133,7 +161,9 @@ impl LocalDevice<'_> {
             }
         }
         if chosen.len() > 1 {
-            return Err(DeviceError::TooMany(chosen.iter().map(|runnable| format!("`{}`", runnable.name)).collect()));
+            return Err(DeviceError::TooMany(
+                chosen.iter().map(|runnable| format!("`{}`", runnable.name)).collect(),
+            ));
         }
         let Some(runnable) = chosen.pop() else {
             if others.is_empty() {
@@ -153,7 +183,8 @@ impl LocalDevice<'_> {
             return Err("is to be stopped".into());
         }
         let image = wanted.image.escape_debug();
-        let pinned = PinnedImage::parse(&wanted.image).ok_or_else(|| format!("has an image without a digest: {image}"))?;
+        let pinned = PinnedImage::parse(&wanted.image)
+            .ok_or_else(|| format!("has an image without a digest: {image}"))?;
         let module = self
             .modules
             .modules
@@ -217,14 +248,20 @@ impl LocalDevice<'_> {
         command.arg("--sightings").arg(out.join(SIGHTINGS)).arg("--status").arg(out.join(STATUS));
         command.current_dir(out);
         // Settings of the person's own runtime must not change the one deployed.
-        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("MYNAH_")) {
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("MYNAH_"))
+        {
             command.env_remove(name);
         }
         Ok(command)
     }
 }
 
-fn unpack_layers(layout: &Layout, image: &Image, rootfs: &Path, monitor: &dyn Monitor) -> Result<(), OciError> {
+fn unpack_layers(
+    layout: &Layout,
+    image: &Image,
+    rootfs: &Path,
+    monitor: &dyn Monitor,
+) -> Result<(), OciError> {
     let mut unpacker = Unpacker::new(rootfs, Limits::default());
     let layers: Vec<(&Descriptor, &Sha256Digest)> =
         image.manifest.layers.iter().zip(&image.config.rootfs.diff_ids).collect();
@@ -249,8 +286,8 @@ fn unpack_layers(layout: &Layout, image: &Image, rootfs: &Path, monitor: &dyn Mo
     unpacker.finish()
 }
 
-/// Removes an earlier deployment's results, so that none of them can be taken for this one's.
-fn clear_earlier(out: &Path) -> Result<(), DeviceError> {
+/// Makes sure that `out` is new, empty or an earlier deployment's.
+fn claim(out: &Path) -> Result<(), DeviceError> {
     match fs::read_dir(out) {
         Ok(mut entries) => {
             let ours = out.join(DEVICE).is_dir() || out.join(DeploymentRecord::FILE).is_file();
@@ -261,7 +298,11 @@ fn clear_earlier(out: &Path) -> Result<(), DeviceError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(DeviceError::io("read", out)(error)),
     }
-    fs::create_dir_all(out.join(DEVICE)).map_err(DeviceError::io("write", out))?;
+    fs::create_dir_all(out.join(DEVICE)).map_err(DeviceError::io("write", out))
+}
+
+/// Removes an earlier deployment's results, so that none of them can be taken for this one's.
+fn clear_earlier(out: &Path) -> Result<(), DeviceError> {
     let gone = |result: io::Result<()>, path: &Path| match result {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(DeviceError::io("remove", path)(error)),
         _ => Ok(()),
@@ -316,12 +357,15 @@ impl Watch<'_> {
             }
             let state = last.as_ref().map(|status| status.state);
             if state == Some(DeviceState::Failed) {
-                let problem = last.and_then(|status| status.problem).unwrap_or_else(|| "it gave no reason".into());
+                let problem =
+                    last.and_then(|status| status.problem).unwrap_or_else(|| "it gave no reason".into());
                 return Err(DeviceError::Failed { module: module(), problem, last: service.stop() });
             }
             if let Some(exit) = ended {
                 return match (last, healthy) {
-                    (Some(status), Some(healthy)) if exit.success() && status.state == DeviceState::Finished => {
+                    (Some(status), Some(healthy))
+                        if exit.success() && status.state == DeviceState::Finished =>
+                    {
                         service.stop();
                         Ok((status, healthy))
                     }
@@ -335,14 +379,23 @@ impl Watch<'_> {
                     (_, None) => "did not report that it runs its model",
                     (_, Some(_)) => "looked at no further frame",
                 };
-                return Err(DeviceError::Silent { module: module(), what, seconds: limit.as_secs(), last: service.stop() });
+                return Err(DeviceError::Silent {
+                    module: module(),
+                    what,
+                    seconds: limit.as_secs(),
+                    last: service.stop(),
+                });
             }
             thread::sleep(GLANCE);
         }
     }
 
     fn ended(&self, status: ExitStatus, was_healthy: bool, service: Service) -> DeviceError {
-        let when = if was_healthy { "before it had seen all frames" } else { "before it reported that it runs its model" };
+        let when = if was_healthy {
+            "before it had seen all frames"
+        } else {
+            "before it reported that it runs its model"
+        };
         DeviceError::Ended { module: self.module.to_owned(), status, when, last: service.stop() }
     }
 

@@ -122,7 +122,7 @@ impl Diagnosis for OciError {
     fn kind(&self) -> FaultKind {
         match self {
             Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => FaultKind::BadInput,
-            Self::Io { .. } | Self::DuplicateEntry(_) => FaultKind::Failed,
+            Self::Io { .. } => FaultKind::Failed,
             Self::Cancelled => FaultKind::Cancelled,
             _ => FaultKind::BadInput,
         }

@@ -370,7 +370,7 @@ mod tests {
         assert_eq!(bytes.len() as u64, written.size);
         // A new deflate library would move every image: that must be seen, not slip in.
         insta::assert_snapshot!(written.diff_id, @"sha256:e1f7605003e7ca60d4fb4411b93f4fefd59f46a03509068e2723e1edc1533627");
-        insta::assert_snapshot!(written.digest, @"");
+        insta::assert_snapshot!(written.digest, @"sha256:df844e05ded47161c273e4a49b3a379cdd315582afb03b9cb2fd24099a5e11b1");
     }
 
     #[test]

@@ -31,9 +31,9 @@ impl FromStr for Repository {
 
     fn from_str(text: &str) -> Result<Self, RepositoryError> {
         let valid = text.len() <= MAX_CHARS
-            && text.split_once('/').is_some_and(|(registry, path)| {
-                is_registry(registry) && path.split('/').all(is_component)
-            });
+            && text
+                .split_once('/')
+                .is_some_and(|(registry, path)| is_registry(registry) && path.split('/').all(is_component));
         if valid {
             Ok(Self(text.to_owned()))
         } else {
@@ -98,12 +98,28 @@ mod tests {
 
     #[test]
     fn repositories_of_registries_are_known() {
-        for good in ["localhost/mynah/runtime", "registry.example/a", "host:5000/a_b/c__d/e--f.g", "127.0.0.1:5000/x"] {
+        for good in
+            ["localhost/mynah/runtime", "registry.example/a", "host:5000/a_b/c__d/e--f.g", "127.0.0.1:5000/x"]
+        {
             assert_eq!(good.parse::<Repository>().unwrap().as_str(), good);
         }
         let long = format!("localhost/{}", "a".repeat(250));
-        for bad in ["", "runtime", "mynah/runtime", "localhost/", "localhost/A", "localhost/a..b", "localhost/a___b",
-                    "localhost/-a", "localhost/a@b", "localhost:0/a", "host:x/a", "-h.x/a", "a..b/c", &long] {
+        for bad in [
+            "",
+            "runtime",
+            "mynah/runtime",
+            "localhost/",
+            "localhost/A",
+            "localhost/a..b",
+            "localhost/a___b",
+            "localhost/-a",
+            "localhost/a@b",
+            "localhost:0/a",
+            "host:x/a",
+            "-h.x/a",
+            "a..b/c",
+            &long,
+        ] {
             assert!(bad.parse::<Repository>().is_err(), "{bad}");
         }
     }

@@ -61,7 +61,12 @@ impl Contents<'_> {
     ///
     /// # Errors
     /// When a file is missing or changed, the disk refuses, or someone asks to stop.
-    pub fn write(&self, layout: &mut LayoutWriter, title: &str, monitor: &dyn Monitor) -> Result<(Descriptor, PlatformImage), OciError> {
+    pub fn write(
+        &self,
+        layout: &mut LayoutWriter,
+        title: &str,
+        monitor: &dyn Monitor,
+    ) -> Result<(Descriptor, PlatformImage), OciError> {
         let texts = self.annotations(title);
         let mut layers = Vec::new();
         let mut diff_ids = Vec::new();
@@ -145,8 +150,10 @@ impl Contents<'_> {
         let mut layer = self.empty_layer();
         let card = mynah_contracts::to_json(speech);
         layer.add_file(&format!("{}/{}", inside(SPEECH), Speech::FILE), 0o644, Source::Bytes(card))?;
-        for clip in &speech.clips {
-            add_referenced(&mut layer, SPEECH, &clip.file, folder)?;
+        // Labels with the same words share a clip.
+        let files: BTreeMap<_, _> = speech.clips.iter().map(|clip| (&clip.file.path, &clip.file)).collect();
+        for file in files.into_values() {
+            add_referenced(&mut layer, SPEECH, file, folder)?;
         }
         Ok(Some(layer))
     }

@@ -55,14 +55,18 @@ impl Espeak {
         let mut command = Command::new(&self.program);
         // `-b 1` is UTF-8; `-v` and `-w` each take the argument that follows, whatever it is.
         command.args(["-b", "1", "-v", voice, "-w"]).arg(&file).arg("--stdin");
-        let ended = child::run(&mut command, text.as_bytes(), LIMIT, monitor).map_err(|source| match source {
-            RunError::Cancelled => SpeechError::Cancelled,
-            source => SpeechError::Run { text: text.to_owned(), source },
-        })?;
-        let refused = |said: String| SpeechError::Engine { text: text.to_owned(), voice: voice.to_owned(), said };
+        let ended =
+            child::run(&mut command, text.as_bytes(), LIMIT, monitor).map_err(|source| match source {
+                RunError::Cancelled => SpeechError::Cancelled,
+                source => SpeechError::Run { text: text.to_owned(), source },
+            })?;
+        let refused =
+            |said: String| SpeechError::Engine { text: text.to_owned(), voice: voice.to_owned(), said };
         if !ended.status.success() {
             let line = ended.stderr.lines().rev().find(|line| !line.trim().is_empty());
-            return Err(refused(line.map_or_else(|| ended.status.to_string(), |line| line.trim().to_owned())));
+            return Err(refused(
+                line.map_or_else(|| ended.status.to_string(), |line| line.trim().to_owned()),
+            ));
         }
         let bytes = fs::read(&file).map_err(|_| refused("it wrote no file".into()))?;
         wav::check(&bytes).map_err(|problem| refused(format!("what it wrote {problem}")))?;

@@ -12,8 +12,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use mynah_contracts::{
-    Artifact as _, ArtifactError, Cancelled, Clip, Diagnosis, FaultKind, FileRef, Label, Monitor, RelativePath,
-    SchemaVersion, Sha256Digest, Speech, from_json,
+    Artifact as _, ArtifactError, Cancelled, Clip, Diagnosis, FaultKind, FileRef, Label, Monitor,
+    RelativePath, SchemaVersion, Sha256Digest, Speech, from_json,
 };
 
 use crate::child::RunError;
@@ -146,25 +146,26 @@ impl Request<'_> {
             }
             monitor.progress("speaking labels", done as u64, self.labels.len() as u64);
             let text = label.spoken();
-            let (origin, bytes) = if let Some((source, bytes)) = from_given(given.as_ref(), label, &text)? {
+            let (by, name, bytes) = if let Some((source, bytes)) = from_given(given.as_ref(), label, &text)? {
                 if self.engine.is_none() {
                     voice = &source.card.voice;
                 }
-                ((source.card.engine.as_str(), source.card.voice.as_str()), bytes)
+                (source.card.engine.as_str(), recording_name(&bytes), bytes)
             } else if let Some(engine) = self.engine {
-                let origin = (engine.name(), self.voice);
-                match earlier.as_ref().and_then(|earlier| earlier.made(label, &text, origin)) {
-                    Some(bytes) => (origin, bytes),
-                    None => (origin, engine.speak(&text, self.voice, monitor)?),
-                }
+                let name = made_name(engine.name(), self.voice, &text);
+                let bytes = match made(&clips, &name, out, earlier.as_ref()) {
+                    Some(bytes) => bytes,
+                    None => engine.speak(&text, self.voice, monitor)?,
+                };
+                (engine.name(), name, bytes)
             } else {
                 silent.push(label.clone());
                 continue;
             };
-            if !engines.contains(&origin.0) {
-                engines.push(origin.0);
+            if !engines.contains(&by) {
+                engines.push(by);
             }
-            clips.push(write_clip(out, label, text, origin, &bytes)?);
+            clips.push(write_clip(out, label, text, name, &bytes)?);
         }
         monitor.progress("speaking labels", self.labels.len() as u64, self.labels.len() as u64);
         let speech = (!clips.is_empty()).then(|| Speech {
@@ -193,14 +194,38 @@ fn from_given<'a>(
     Ok(Some((source, source.read(clip)?)))
 }
 
-/// A clip's file is named after what made it, so that a later run knows whether it would make the same.
-fn file_name(text: &str, (engine, voice): (&str, &str)) -> String {
-    let origin = format!("{engine}\0{voice}\0{text}");
-    format!("{}.wav", Sha256Digest::of(origin.as_bytes()).hex().get(..16).unwrap_or_default())
+/// A spoken clip's file is named after what made it, so that a later run knows whether it would make the
+/// same, and two labels with the same words share it.
+fn made_name(engine: &str, voice: &str, text: &str) -> String {
+    file_name(format!("{engine}\0{voice}\0{text}").as_bytes())
 }
 
-fn write_clip(out: &Path, label: &Label, text: String, origin: (&str, &str), bytes: &[u8]) -> Result<Clip, SpeechError> {
-    let name = file_name(&text, origin);
+/// A recording's file is named after its content: two labels with the same words may have two.
+fn recording_name(bytes: &[u8]) -> String {
+    file_name(bytes)
+}
+
+fn file_name(of: &[u8]) -> String {
+    format!("{}.wav", Sha256Digest::of(of).hex().get(..16).unwrap_or_default())
+}
+
+/// The clip of this name, where this run or an earlier one made it.
+fn made(clips: &[Clip], name: &str, out: &Path, earlier: Option<&Source>) -> Option<Vec<u8>> {
+    if clips.iter().any(|clip| clip.file.path.as_str() == name) {
+        return fs::read(out.join(name)).ok();
+    }
+    let earlier = earlier?;
+    let clip = earlier.card.clips.iter().find(|clip| clip.file.path.as_str() == name)?;
+    earlier.read(clip).ok()
+}
+
+fn write_clip(
+    out: &Path,
+    label: &Label,
+    text: String,
+    name: String,
+    bytes: &[u8],
+) -> Result<Clip, SpeechError> {
     let path = out.join(&name);
     fs::write(&path, bytes).map_err(SpeechError::io("write", &path))?;
     let relative = RelativePath::new(name).map_err(|problem| SpeechError::Clip { path, problem })?;
@@ -217,7 +242,8 @@ impl Source {
     fn open(folder: &Path) -> Result<Self, SpeechError> {
         let path = folder.join(Speech::FILE);
         let bytes = fs::read(&path).map_err(SpeechError::io("read", &path))?;
-        let card = from_json(&bytes).map_err(|source| SpeechError::Card { folder: folder.to_owned(), source })?;
+        let card =
+            from_json(&bytes).map_err(|source| SpeechError::Card { folder: folder.to_owned(), source })?;
         Ok(Self { folder: folder.to_owned(), card })
     }
 
@@ -234,13 +260,6 @@ impl Source {
         }
         wav::check(&bytes).map_err(|problem| wrong(problem.to_string()))?;
         Ok(bytes)
-    }
-
-    /// The clip an earlier run made of these words in this way.
-    fn made(&self, label: &Label, text: &str, origin: (&str, &str)) -> Option<Vec<u8>> {
-        let name = file_name(text, origin);
-        let clip = self.card.clips.iter().find(|clip| clip.label == *label && clip.file.path.as_str() == name)?;
-        self.read(clip).ok()
     }
 }
 

@@ -101,7 +101,12 @@ pub(crate) mod tests {
         assert_eq!(check(b"OggS"), Err(WavProblem::NotWav));
         let whole = clip(&[1, 2, 3]);
         assert_eq!(check(&whole[..whole.len() - 1]), Err(WavProblem::Truncated));
-        for bad in [wav(3, 1, 22_050, 16, &[1]), wav(1, 2, 22_050, 16, &[1]), wav(1, 1, 4_000, 16, &[1]), wav(1, 1, 22_050, 8, &[1])] {
+        for bad in [
+            wav(3, 1, 22_050, 16, &[1]),
+            wav(1, 2, 22_050, 16, &[1]),
+            wav(1, 1, 4_000, 16, &[1]),
+            wav(1, 1, 22_050, 8, &[1]),
+        ] {
             assert_eq!(check(&bad), Err(WavProblem::Form));
         }
     }

@@ -43,7 +43,12 @@ pub struct Plan {
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "build `{RUNTIME_MODULE}` for {} from the model in {}", self.platform, self.model.display())?;
+        writeln!(
+            f,
+            "build `{RUNTIME_MODULE}` for {} from the model in {}",
+            self.platform,
+            self.model.display()
+        )?;
         match &self.runtime {
             Some(runtime) => writeln!(f, "with the runtime {}", runtime.display())?,
             None => writeln!(f, "with the runtime installed beside this program")?,
@@ -104,7 +109,12 @@ Example:
             OptionKind::Path,
             "A folder with speech.json and recordings, taken where label and words match.",
         ),
-        OptionSpec::with_default("voice", OptionKind::Text, "en", "The espeak-ng voice for all other labels."),
+        OptionSpec::with_default(
+            "voice",
+            OptionKind::Text,
+            "en",
+            "The espeak-ng voice for all other labels.",
+        ),
         OptionSpec::with_default(
             "repository",
             OptionKind::Text,
@@ -134,7 +144,11 @@ Example:
                 let allowed = "this machine's platform, or --runtime with a program for another,";
                 return Err(inputs.refused("platform", platform.as_str(), allowed).into());
             }
-            None => return Err(inputs.refused("platform", "", "a platform, since this machine is none of ours,").into()),
+            None => {
+                return Err(inputs
+                    .refused("platform", "", "a platform, since this machine is none of ours,")
+                    .into());
+            }
         };
         let voice = inputs.required("voice")?;
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '+');
@@ -150,7 +164,11 @@ Example:
             clips: inputs.path("clips")?,
             voice: voice.to_owned(),
             repository: repository.parse().map_err(|_| {
-                inputs.refused("repository", repository, "a repository with its registry, such as `registry.example/mynah/runtime`,")
+                inputs.refused(
+                    "repository",
+                    repository,
+                    "a repository with its registry, such as `registry.example/mynah/runtime`,",
+                )
             })?,
         })
     }
@@ -173,27 +191,38 @@ Example:
             created: context.created.as_deref().and_then(moment),
         };
         let (descriptor, image) = contents.write(&mut layout, RUNTIME_MODULE, context.monitor)?;
-        let index = runtime_image::write_index(&mut layout, vec![descriptor], contents.annotations(RUNTIME_MODULE))?;
+        let index =
+            runtime_image::write_index(&mut layout, vec![descriptor], contents.annotations(RUNTIME_MODULE))?;
         let version = Tool::current().version;
         let tag = format!("{version}-{}", index.digest.hex().get(..12).unwrap_or_default());
         let module = Module {
             name: RUNTIME_MODULE.into(),
             repository: plan.repository.to_string(),
             tag: tag.clone(),
-            layout: RelativePath::new(RUNTIME_MODULE).map_err(|problem| OciError::Unsupported { what: RUNTIME_MODULE.into(), problem })?,
+            layout: RelativePath::new(RUNTIME_MODULE)
+                .map_err(|problem| OciError::Unsupported { what: RUNTIME_MODULE.into(), problem })?,
             index: (&index).into(),
             platforms: vec![image],
             model: Some(model.digest()),
         };
         let image = module.pinned();
         let image_changed = layout.finish(index.clone(), &tag)?;
-        let set = ModuleSet { schema_version: SchemaVersion::CURRENT, tool: Tool::current(), modules: vec![module] };
-        let changed = write_if_different(&plan.out.join(ModuleSet::FILE), &to_json(&set))? || image_changed || clips_changed;
+        let set = ModuleSet {
+            schema_version: SchemaVersion::CURRENT,
+            tool: Tool::current(),
+            modules: vec![module],
+        };
+        let changed = write_if_different(&plan.out.join(ModuleSet::FILE), &to_json(&set))?
+            || image_changed
+            || clips_changed;
         let said = if changed { "built" } else { "unchanged:" };
         Ok(Outcome {
             headline: format!("{said} `{RUNTIME_MODULE}` for {}, image {image}", plan.platform),
             variables: vec![
-                ("images", std::path::absolute(&plan.out).unwrap_or_else(|_| plan.out.clone()).display().to_string()),
+                (
+                    "images",
+                    std::path::absolute(&plan.out).unwrap_or_else(|_| plan.out.clone()).display().to_string(),
+                ),
                 ("image", image),
                 ("imageDigest", index.digest.to_string()),
                 ("imageTag", tag),
@@ -257,7 +286,9 @@ fn same_clips(folder: &Path, speech: &Speech) -> bool {
     files == named.len() + 1
         && same(folder.join(Speech::FILE), &|there| there == to_json(speech))
         && speech.clips.iter().all(|clip| {
-            same(clip.file.path.below(folder), &|there| mynah_contracts::Sha256Digest::of(there) == clip.file.sha256)
+            same(clip.file.path.below(folder), &|there| {
+                mynah_contracts::Sha256Digest::of(there) == clip.file.sha256
+            })
         })
 }
 
@@ -273,3 +304,7 @@ fn moment(created: &str) -> Option<Created> {
     let seconds = created.parse::<jiff::Timestamp>().ok()?.as_second();
     Some(Created { epoch: u64::try_from(seconds).ok()?, text: created.to_owned() })
 }
+
+#[cfg(test)]
+#[path = "build_modules_tests.rs"]
+mod tests;

@@ -55,7 +55,11 @@ Example:
         OptionSpec::with_default("target", OptionKind::Choice(&["local"]), "local", "Where to deploy to."),
         OptionSpec::required("images", OptionKind::Path, "The folder that build-modules wrote."),
         OptionSpec::required("frames", OptionKind::Path, "The folder of pictures the device looks at."),
-        OptionSpec::required("out", OptionKind::Path, "The folder for the record and what the device leaves."),
+        OptionSpec::required(
+            "out",
+            OptionKind::Path,
+            "The folder for the record and what the device leaves.",
+        ),
         OptionSpec::with_default(
             "hold",
             OptionKind::Integer { min: 1, max: 1000 },

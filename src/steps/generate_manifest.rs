@@ -140,3 +140,56 @@ Example:
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mynah_contracts::{Quiet, SchemaVersion, Tool, to_json};
+
+    fn run(folder: &Path, template: Option<&str>) -> Result<Outcome, Fault> {
+        let text = |name: &str| folder.join(name).display().to_string();
+        let options = [("images", text("images")), ("out", text("out/deployment.json"))]
+            .into_iter()
+            .chain(template.map(|template| ("template", text(template))));
+        let plan = GenerateManifest::plan(&Inputs::from_pairs(GenerateManifest::OPTIONS, options))?;
+        GenerateManifest.run(&plan, &Context { monitor: &Quiet, created: None, now: jiff::Timestamp::now })
+    }
+
+    /// No modules, and a template that names none.
+    fn bench() -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        let set =
+            ModuleSet { schema_version: SchemaVersion::CURRENT, tool: Tool::current(), modules: Vec::new() };
+        fs::create_dir(folder.path().join("images")).unwrap();
+        fs::write(folder.path().join("images/modules.json"), to_json(&set)).unwrap();
+        let template = manifest::DEFAULT_TEMPLATE.replace("${MODULES.mynah-runtime}", "registry.example/a:1");
+        fs::write(folder.path().join("own.json"), template).unwrap();
+        folder
+    }
+
+    #[test]
+    fn a_manifest_is_written_once() {
+        let folder = bench();
+        let wrote = run(folder.path(), Some("own.json")).unwrap();
+        assert!(wrote.headline.starts_with("wrote"), "{}", wrote.headline);
+        let written = fs::read(folder.path().join("out/deployment.json")).unwrap();
+        assert_eq!(wrote.variables[1], ("manifestDigest", Sha256Digest::of(&written).to_string()));
+        assert!(run(folder.path(), Some("own.json")).unwrap().headline.starts_with("unchanged"));
+    }
+
+    #[test]
+    fn a_refused_template_is_named_and_leaves_the_earlier_manifest() {
+        let folder = bench();
+        run(folder.path(), Some("own.json")).unwrap();
+        let before = fs::read(folder.path().join("out/deployment.json")).unwrap();
+        for (template, says) in [
+            (None, "`deployment.template.json`: the template names what does not exist"),
+            (Some("gone.json"), "cannot read the template"),
+        ] {
+            let fault = run(folder.path(), template).unwrap_err();
+            assert!(fault.chain().contains(says), "{fault}");
+            assert_eq!(fault.kind(), FaultKind::BadInput);
+        }
+        assert_eq!(fs::read(folder.path().join("out/deployment.json")).unwrap(), before);
+    }
+}
