@@ -7,10 +7,16 @@
 
 pub mod agent;
 pub mod artifact;
+pub mod child;
 pub mod dataset;
+pub mod device;
 pub mod entry;
 pub mod install;
+pub mod manifest;
+pub mod oci;
 pub mod report;
+pub mod speech;
 pub mod staging;
 pub mod step;
 pub mod steps;
+pub mod walk;

@@ -1,3 +1,8 @@
 //! The six steps, one module each: options as typed → a validated plan → the work.
 
+pub mod build_modules;
+pub mod deploy_modules;
+pub mod export;
+pub mod generate_manifest;
 pub mod import;
+pub mod train;

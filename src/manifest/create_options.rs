@@ -70,11 +70,8 @@ fn pieces_of(settings: &Map<String, Value>) -> Result<Vec<String>, String> {
         }
     };
     let text = ascii(&text);
-    let pieces: Vec<String> = text
-        .as_bytes()
-        .chunks(PIECE)
-        .map(|piece| piece.iter().copied().map(char::from).collect())
-        .collect();
+    let pieces: Vec<String> =
+        text.as_bytes().chunks(PIECE).map(|piece| piece.iter().copied().map(char::from).collect()).collect();
     if pieces.len() > MAX_PIECES {
         return Err(format!("has {} characters, {} are allowed", text.len(), PIECE * MAX_PIECES));
     }
@@ -96,7 +93,11 @@ fn checked(text: String) -> Result<String, String> {
 /// Which piece a key names: `createOptions` is 0, `createOptions07` is 7.
 pub(super) fn piece_number(key: &str) -> Option<u32> {
     let digits = key.strip_prefix(KEY).or_else(|| key.strip_prefix("createoptions"))?;
-    if digits.is_empty() { Some(0) } else { digits.parse().ok().filter(|_| digits.bytes().all(|b| b.is_ascii_digit())) }
+    if digits.is_empty() {
+        Some(0)
+    } else {
+        digits.parse().ok().filter(|_| digits.bytes().all(|b| b.is_ascii_digit()))
+    }
 }
 
 fn put(settings: &mut Map<String, Value>, pieces: Vec<String>) {
@@ -138,7 +139,9 @@ mod tests {
 
     #[test]
     fn an_object_becomes_compact_text() {
-        let pieces = pieces_of(&settings(json!({"image": "x", "createOptions": {"HostConfig": {"Privileged": false}}})));
+        let pieces = pieces_of(&settings(
+            json!({"image": "x", "createOptions": {"HostConfig": {"Privileged": false}}}),
+        ));
         assert_eq!(pieces.unwrap(), [r#"{"HostConfig":{"Privileged":false}}"#]);
     }
 
@@ -161,8 +164,13 @@ mod tests {
 
     #[test]
     fn what_docker_could_not_read_is_refused() {
-        for bad in [json!({"createOptions": "{"}), json!({"createOptions": "[]"}), json!({"createOptions": 3}),
-                    json!({"createOptions": {}, "createOptions01": "{}"}), json!({"createOptions": "x".repeat(51_201)})] {
+        for bad in [
+            json!({"createOptions": "{"}),
+            json!({"createOptions": "[]"}),
+            json!({"createOptions": 3}),
+            json!({"createOptions": {}, "createOptions01": "{}"}),
+            json!({"createOptions": "x".repeat(51_201)}),
+        ] {
             assert!(pieces_of(&settings(bad.clone())).is_err(), "{bad}");
         }
         let large = json!({"createOptions": {"Env": ["x".repeat(51_200)]}});

@@ -17,7 +17,9 @@ pub enum ManifestError {
     #[error("the manifest is not UTF-8 text")]
     NotUtf8(#[source] std::str::Utf8Error),
     /// A template of a layered deployment.
-    #[error("the template is one of a layered deployment (`content`), a whole one (`modulesContent`) is needed")]
+    #[error(
+        "the template is one of a layered deployment (`content`), a whole one (`modulesContent`) is needed"
+    )]
     Layered,
     /// `${…}` that stands for nothing.
     #[error("the template names what does not exist: {}", list(.0))]

@@ -1,6 +1,8 @@
 //! From templates to manifests, good and bad.
 
-use mynah_contracts::{Descriptor, Diagnosis as _, Module, PlatformImage, RelativePath, SchemaVersion, Sha256Digest, Tool};
+use mynah_contracts::{
+    Descriptor, Diagnosis as _, Module, PlatformImage, RelativePath, SchemaVersion, Sha256Digest, Tool,
+};
 use serde_json::json;
 
 use super::*;
@@ -63,8 +65,12 @@ fn the_default_template_pins_the_image_and_gives_it_camera_and_sound() {
     let settings = document.pointer(&format!("{AGENT}/modules/mynah-runtime/settings")).unwrap();
     assert_eq!(settings["image"], pinned("index"));
     let options: Value = serde_json::from_str(settings["createOptions"].as_str().unwrap()).unwrap();
-    let devices: Vec<_> =
-        options["HostConfig"]["Devices"].as_array().unwrap().iter().map(|d| d["PathOnHost"].as_str().unwrap()).collect();
+    let devices: Vec<_> = options["HostConfig"]["Devices"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|d| d["PathOnHost"].as_str().unwrap())
+        .collect();
     assert_eq!(devices, ["/dev/video0", "/dev/snd"]);
     assert!(generated.json.ends_with(b"}\n") && !generated.json.contains(&b'\r'));
     let again = generate(DEFAULT_TEMPLATE.as_bytes(), &modules(), None).unwrap();
@@ -94,7 +100,12 @@ fn unknown_placeholders_are_told_with_line_and_what_there_is() {
     let says = fails(source.as_bytes());
     assert!(says.contains(&format!("`${{MODULES.MynahRuntime}}` in line {line}")), "{says}");
     assert!(says.contains("there is `${MODULES.mynah-runtime}`"), "{says}");
-    for bad in ["${MODULES.mynah-runtime.debug}", "${MODULES.mynah-runtime.arm64}", "${PASSWORD}", "${MODULES.mynah-runtime"] {
+    for bad in [
+        "${MODULES.mynah-runtime.debug}",
+        "${MODULES.mynah-runtime.arm64}",
+        "${PASSWORD}",
+        "${MODULES.mynah-runtime",
+    ] {
         let says = fails(&template(&format!("{AGENT}/modules/mynah-runtime/settings/image"), json!(bad)));
         assert!(says.contains(bad), "{says}");
     }
@@ -112,7 +123,8 @@ fn a_replaced_value_cannot_break_the_document() {
     let mut modules = modules();
     modules.modules[0].repository = "evil\"},\"x\\".into();
     let generated = generate(DEFAULT_TEMPLATE.as_bytes(), &modules, None).unwrap();
-    let image = parsed(&generated).pointer(&format!("{AGENT}/modules/mynah-runtime/settings/image")).unwrap().clone();
+    let image =
+        parsed(&generated).pointer(&format!("{AGENT}/modules/mynah-runtime/settings/image")).unwrap().clone();
     assert!(image.as_str().unwrap().starts_with("evil\"},\"x\\@sha256:"));
 }
 
@@ -143,11 +155,19 @@ fn every_rule_is_told_with_its_place() {
         (format!("{AGENT}/schemaVersion"), json!("1.0"), "needs the edgeAgent's schemaVersion 1.1"),
         (format!("{AGENT}/systemModules"), json!({}), "lacks `edgeHub`"),
         (format!("{AGENT}/runtime/settings/registryCredentials"), json!({"a.b": {}}), "is no name"),
-        (format!("{AGENT}/runtime/settings/registryCredentials"), json!({"a": {"username": 1, "password": "", "address": " "}}), "white space"),
+        (
+            format!("{AGENT}/runtime/settings/registryCredentials"),
+            json!({"a": {"username": 1, "password": "", "address": " "}}),
+            "white space",
+        ),
         (format!("{HUB}/routes"), json!({"a b": "FROM /* INTO $upstream"}), "is no name"),
         (format!("{HUB}/routes"), json!({"a": ""}), "is an empty route"),
         (format!("{HUB}/routes"), json!({"a": {"route": "x", "priority": 10}}), "whole number from 0 to 9"),
-        (format!("{HUB}/storeAndForwardConfiguration"), json!({"timeToLiveSecs": "1"}), "whole number of seconds"),
+        (
+            format!("{HUB}/storeAndForwardConfiguration"),
+            json!({"timeToLiveSecs": "1"}),
+            "whole number of seconds",
+        ),
         (format!("{HUB}/mqttBroker"), json!({}), "schemaVersion 1.2"),
         ("/modulesContent/$edgeHub".into(), json!([]), "is a list, an object is needed"),
         ("/modulesContent/twin".into(), json!({"desired": {}}), "lacks `properties.desired`"),
@@ -179,7 +199,8 @@ fn many_pieces_of_create_options_are_warned_about() {
     let pointer = format!("{AGENT}/modules/mynah-runtime/settings/createOptions");
     let generated = generate(&template(&pointer, options.clone()), &modules(), None).unwrap();
     assert_eq!(generated.warnings.len(), 1);
-    let settings = parsed(&generated).pointer(&format!("{AGENT}/modules/mynah-runtime/settings")).unwrap().clone();
+    let settings =
+        parsed(&generated).pointer(&format!("{AGENT}/modules/mynah-runtime/settings")).unwrap().clone();
     let text: String = settings
         .as_object()
         .unwrap()
@@ -193,7 +214,8 @@ fn many_pieces_of_create_options_are_warned_about() {
 /// The published schema and its examples, where they are at hand.
 #[test]
 fn examples_in_the_wild_are_valid_here_too() {
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/contracts/iotedge/examples");
+    let folder =
+        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/contracts/iotedge/examples");
     let Ok(entries) = std::fs::read_dir(&folder) else {
         eprintln!("SKIPPED: no folder ../shared/contracts/iotedge/examples");
         return;
@@ -205,7 +227,8 @@ fn examples_in_the_wild_are_valid_here_too() {
         let mut document = document;
         document.as_object_mut().unwrap().remove("$schema-template");
         let mut warnings = Vec::new();
-        create_options::normalise(&mut document, &mut warnings).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        create_options::normalise(&mut document, &mut warnings)
+            .unwrap_or_else(|e| panic!("{}: {e}", path.display()));
         schema::check(&document).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     }
 }

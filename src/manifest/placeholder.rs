@@ -102,8 +102,10 @@ fn all_names(modules: &ModuleSet) -> Vec<String> {
         .modules
         .iter()
         .flat_map(|module| {
-            let of_platform =
-                module.platforms.iter().map(|image| format!("${{MODULES.{}.{}}}", module.name, image.platform));
+            let of_platform = module
+                .platforms
+                .iter()
+                .map(|image| format!("${{MODULES.{}.{}}}", module.name, image.platform));
             std::iter::once(format!("${{MODULES.{}}}", module.name)).chain(of_platform)
         })
         .collect()
@@ -151,7 +153,9 @@ mod tests {
 
     #[test]
     fn distances_are_those_of_the_textbook() {
-        for (a, b, distance) in [("kitten", "sitting", 3), ("", "abc", 3), ("flaw", "lawn", 2), ("same", "SAME", 0)] {
+        for (a, b, distance) in
+            [("kitten", "sitting", 3), ("", "abc", 3), ("flaw", "lawn", 2), ("same", "SAME", 0)]
+        {
             assert_eq!(edit_distance(a, b), distance, "{a} {b}");
         }
     }

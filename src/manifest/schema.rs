@@ -74,9 +74,13 @@ impl Checker {
             self.report(place, format!("lacks `{key}`"));
         }
         for key in object.keys() {
-            if !keys.required.contains(&key.as_str()) && !keys.optional.contains(&key.as_str()) && !also(key) {
+            if !keys.required.contains(&key.as_str()) && !keys.optional.contains(&key.as_str()) && !also(key)
+            {
                 let known = [keys.required, keys.optional].concat().join("`, `");
-                self.report(place, format!("has the unknown key `{}` (known: `{known}`)", key.escape_debug()));
+                self.report(
+                    place,
+                    format!("has the unknown key `{}` (known: `{known}`)", key.escape_debug()),
+                );
             }
         }
         true
@@ -133,9 +137,11 @@ impl Checker {
     }
 
     fn agent(&mut self, desired: &Place<'_>) {
-        const AGENT: Keys = Keys { required: &["schemaVersion", "runtime", "systemModules", "modules"], optional: &[] };
+        const AGENT: Keys =
+            Keys { required: &["schemaVersion", "runtime", "systemModules", "modules"], optional: &[] };
         const SYSTEM: Keys = Keys { required: &["edgeAgent", "edgeHub"], optional: &[] };
-        const EDGE_AGENT: Keys = Keys { required: &["type", "settings"], optional: &["env", "imagePullPolicy"] };
+        const EDGE_AGENT: Keys =
+            Keys { required: &["type", "settings"], optional: &["env", "imagePullPolicy"] };
         const EDGE_HUB: Keys = Keys {
             required: &["type", "settings", "status", "restartPolicy"],
             optional: &["env", "imagePullPolicy", "startupOrder"],
@@ -225,14 +231,22 @@ impl Checker {
         const VALUE: Keys = Keys { required: &["value"], optional: &[] };
         self.object(env);
         for (name, entry) in env.entries() {
-            if name.is_empty() || name.contains(|c: char| matches!(c, '+' | '#' | '$' | '.') || c.is_whitespace()) {
-                self.report(&entry, "is no name of a variable: `+`, `#`, `$`, `.` and white space are not allowed");
+            if name.is_empty()
+                || name.contains(|c: char| matches!(c, '+' | '#' | '$' | '.') || c.is_whitespace())
+            {
+                self.report(
+                    &entry,
+                    "is no name of a variable: `+`, `#`, `$`, `.` and white space are not allowed",
+                );
             }
             if self.keys(&entry, &VALUE, |_| false)
                 && let Some(value) = entry.get("value")
                 && !(value.value.is_string() || value.value.is_number() || value.value.is_boolean())
             {
-                self.report(&value, format!("is {}, text, a number or true/false is needed", kind_of(value.value)));
+                self.report(
+                    &value,
+                    format!("is {}, text, a number or true/false is needed", kind_of(value.value)),
+                );
             }
         }
     }

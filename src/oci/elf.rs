@@ -48,7 +48,9 @@ impl Diagnosis for ElfError {
 
     fn hint(&self) -> Option<String> {
         match self {
-            Self::OtherPlatform { wanted, .. } => Some(format!("give --runtime a mynah-runtime built for {wanted}")),
+            Self::OtherPlatform { wanted, .. } => {
+                Some(format!("give --runtime a mynah-runtime built for {wanted}"))
+            }
             _ => Some("give --runtime the mynah-runtime program".into()),
         }
     }
@@ -125,7 +127,8 @@ mod tests {
         let program = std::env::current_exe().unwrap();
         if let Some(host) = Platform::host() {
             check_platform(&program, host).unwrap();
-            let other = if host == Platform::LinuxArmV7 { Platform::LinuxAmd64 } else { Platform::LinuxArmV7 };
+            let other =
+                if host == Platform::LinuxArmV7 { Platform::LinuxAmd64 } else { Platform::LinuxArmV7 };
             assert!(matches!(check_platform(&program, other), Err(ElfError::OtherPlatform { .. })));
         }
     }

@@ -103,7 +103,8 @@ impl EntryPath {
     /// `..` is allowed at the target's start only. After a component, `..` would be taken from wherever
     /// that component really leads, which a chain of links can move outside.
     pub fn check_symlink(&self, target: &[u8]) -> Result<String, PathProblem> {
-        let leaves = || PathProblem::LinkLeaves(String::from_utf8_lossy(target).escape_debug().take(80).collect());
+        let leaves =
+            || PathProblem::LinkLeaves(String::from_utf8_lossy(target).escape_debug().take(80).collect());
         if target.is_empty() {
             return Err(PathProblem::NoTarget);
         }

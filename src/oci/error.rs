@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use mynah_contracts::{Diagnosis, FaultKind, Platform, Sha256Digest};
+use mynah_contracts::{Cancelled, Diagnosis, FaultKind, Platform, Sha256Digest};
 
 /// Why an image could not be written, read or unpacked.
 #[derive(Debug, thiserror::Error)]
@@ -102,6 +102,9 @@ pub enum OciError {
         #[source]
         source: io::Error,
     },
+    /// Someone asked to stop.
+    #[error("cancelled")]
+    Cancelled,
     /// Two things were to be put at one place in a layer.
     #[error("`{0}` is put into a layer twice")]
     DuplicateEntry(String),
@@ -119,13 +122,15 @@ impl Diagnosis for OciError {
     fn kind(&self) -> FaultKind {
         match self {
             Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => FaultKind::BadInput,
-            Self::Io { .. } | Self::DuplicateEntry(_) => FaultKind::Failed,
+            Self::Io { .. } => FaultKind::Failed,
+            Self::Cancelled => FaultKind::Cancelled,
             _ => FaultKind::BadInput,
         }
     }
 
     fn hint(&self) -> Option<String> {
         let hint = match self {
+            Self::Cancelled => return Cancelled.hint(),
             Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
                 "free some space, then run again; nothing was lost"
             }

@@ -192,7 +192,10 @@ impl Layout {
         if marker.image_layout_version != LAYOUT_VERSION {
             return Err(OciError::Unsupported {
                 what: folder.join(MARKER).display().to_string(),
-                problem: format!("has layout version {}, this tool reads {LAYOUT_VERSION}", marker.image_layout_version),
+                problem: format!(
+                    "has layout version {}, this tool reads {LAYOUT_VERSION}",
+                    marker.image_layout_version
+                ),
             });
         }
         let index = read_document(&folder.join(INDEX), "image index")?;
@@ -275,7 +278,11 @@ impl Layout {
         OciError::Corrupt { expected: descriptor.digest, layout: self.folder.clone(), problem }
     }
 
-    fn document<T: DeserializeOwned>(&self, descriptor: &Descriptor, form: &'static str) -> Result<T, OciError> {
+    fn document<T: DeserializeOwned>(
+        &self,
+        descriptor: &Descriptor,
+        form: &'static str,
+    ) -> Result<T, OciError> {
         if descriptor.size > MAX_DOCUMENT_BYTES {
             return Err(self.corrupt(descriptor, format!("is a document of {} bytes", descriptor.size)));
         }
@@ -321,7 +328,11 @@ impl Layout {
             });
         }
         if manifest.layers.len() != config.rootfs.diff_ids.len() {
-            let problem = format!("names {} layers, its configuration {}", manifest.layers.len(), config.rootfs.diff_ids.len());
+            let problem = format!(
+                "names {} layers, its configuration {}",
+                manifest.layers.len(),
+                config.rootfs.diff_ids.len()
+            );
             return Err(self.corrupt(&descriptor, problem));
         }
         Ok(Image { descriptor, platform, manifest, config })

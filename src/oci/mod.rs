@@ -5,11 +5,12 @@
 //! changesets, [`layout`] the folder form, [`unpack`] the way back to files. [`runtime_image`] is the one
 //! image this project ships.
 
-pub mod entry_path;
 pub mod elf;
+pub mod entry_path;
 mod error;
 pub mod layer;
 pub mod layout;
+pub mod reference;
 pub mod runtime_image;
 pub mod spec;
 mod tar_stream;

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use mynah_contracts::{Artifact as _, FileRef, ModelCard, Platform, PlatformImage, Speech, Tool};
+use mynah_contracts::{Artifact as _, FileRef, ModelCard, Monitor, Platform, PlatformImage, Speech, Tool};
 
 use super::OciError;
 use super::layer::{Layer, Owner, Source};
@@ -23,6 +23,9 @@ pub const MODEL: &str = "/usr/share/mynah/model";
 
 /// The clips' place in the image.
 pub const SPEECH: &str = "/usr/share/mynah/speech";
+
+/// How many layers an image has at most.
+const LAYERS: u64 = 3;
 
 /// The user the program runs as: any number that is nobody's, since it needs no rights of its own.
 const USER: &str = "10001";
@@ -57,21 +60,35 @@ impl Contents<'_> {
     /// it. Every file of the model and the clips is checked against its digest on its way into the layer.
     ///
     /// # Errors
-    /// When a file is missing or changed, or the disk refuses.
-    pub fn write(&self, layout: &mut LayoutWriter, title: &str) -> Result<(Descriptor, PlatformImage), OciError> {
+    /// When a file is missing or changed, the disk refuses, or someone asks to stop.
+    pub fn write(
+        &self,
+        layout: &mut LayoutWriter,
+        title: &str,
+        monitor: &dyn Monitor,
+    ) -> Result<(Descriptor, PlatformImage), OciError> {
         let texts = self.annotations(title);
         let mut layers = Vec::new();
         let mut diff_ids = Vec::new();
         let mut history = Vec::new();
-        let parts = [("runtime", Some(self.program_layer()?)), ("speech", self.speech_layer()?), ("model", Some(self.model_layer()?))];
+        let parts = [
+            ("runtime", Some(self.program_layer()?)),
+            ("speech", self.speech_layer()?),
+            ("model", Some(self.model_layer()?)),
+        ];
         for (name, layer) in parts {
             let Some(layer) = layer else { continue };
+            if monitor.cancelled() {
+                return Err(OciError::Cancelled);
+            }
+            monitor.progress("writing layers", layers.len() as u64, LAYERS);
             let (descriptor, written) = layout.add_layer(&layer)?;
             layers.push(descriptor);
             diff_ids.push(written.diff_id);
             let created = self.created.as_ref().map(|created| created.text.clone());
             history.push(History { created, created_by: Some(format!("{} {name}", Tool::current().name)) });
         }
+        monitor.progress("writing layers", LAYERS, LAYERS);
         let config = ImageConfig {
             created: self.created.as_ref().map(|created| created.text.clone()),
             platform: self.platform.into(),
@@ -133,8 +150,10 @@ impl Contents<'_> {
         let mut layer = self.empty_layer();
         let card = mynah_contracts::to_json(speech);
         layer.add_file(&format!("{}/{}", inside(SPEECH), Speech::FILE), 0o644, Source::Bytes(card))?;
-        for clip in &speech.clips {
-            add_referenced(&mut layer, SPEECH, &clip.file, folder)?;
+        // Labels with the same words share a clip.
+        let files: BTreeMap<_, _> = speech.clips.iter().map(|clip| (&clip.file.path, &clip.file)).collect();
+        for file in files.into_values() {
+            add_referenced(&mut layer, SPEECH, file, folder)?;
         }
         Ok(Some(layer))
     }

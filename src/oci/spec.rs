@@ -67,11 +67,7 @@ impl Descriptor {
 
 impl From<&Descriptor> for mynah_contracts::Descriptor {
     fn from(descriptor: &Descriptor) -> Self {
-        Self {
-            media_type: descriptor.media_type.clone(),
-            digest: descriptor.digest,
-            size: descriptor.size,
-        }
+        Self { media_type: descriptor.media_type.clone(), digest: descriptor.digest, size: descriptor.size }
     }
 }
 

@@ -90,7 +90,9 @@ fn extension(entry: &mut tar::Entry<'_, impl Read>, layer: &str) -> Result<Vec<u
     let read = entry.by_ref().take(MAX_EXTENSION_BYTES + 1).read_to_end(&mut bytes);
     read.map_err(|source| OciError::LayerStream { layer: layer.to_owned(), source })?;
     if bytes.len() as u64 > MAX_EXTENSION_BYTES {
-        return Err(OciError::TooLarge { limit: format!("{MAX_EXTENSION_BYTES} bytes of headers for one entry") });
+        return Err(OciError::TooLarge {
+            limit: format!("{MAX_EXTENSION_BYTES} bytes of headers for one entry"),
+        });
     }
     // GNU tar ends long names with a NUL; extended records never end with one.
     if bytes.last() == Some(&0) {

@@ -158,7 +158,8 @@ impl Unpacker {
             }
             Kind::HardLink => {
                 let original = EntryPath::parse(&target).map_err(|problem| refuse(&problem))?;
-                let existing = self.existing_file(&original).ok_or_else(|| refuse(&"links to no file of the image"))?;
+                let existing =
+                    self.existing_file(&original).ok_or_else(|| refuse(&"links to no file of the image"))?;
                 if original != place {
                     self.clear(&place)?;
                     fs::hard_link(existing, &path).map_err(OciError::io("write", &path))?;
@@ -170,7 +171,12 @@ impl Unpacker {
     }
 
     /// Makes sure that `folder` and all above it are real folders.
-    fn enter(&mut self, folder: &EntryPath, made: &mut BTreeSet<EntryPath>, name: &[u8]) -> Result<(), OciError> {
+    fn enter(
+        &mut self,
+        folder: &EntryPath,
+        made: &mut BTreeSet<EntryPath>,
+        name: &[u8],
+    ) -> Result<(), OciError> {
         let mut here = EntryPath::default();
         for component in folder.components() {
             here = here.child(component);

@@ -7,7 +7,7 @@ use tar::{EntryType, Header};
 use super::*;
 
 /// Writes archives without the tar crate's own checks of names.
-#[derive(Default)]
+#[derive(Default, Debug)]
 struct Archive(Vec<u8>);
 
 impl Archive {
@@ -70,7 +70,11 @@ impl Cage {
         self.unpack_within(layers, Limits::default())
     }
 
-    fn unpack_within(&self, layers: impl IntoIterator<Item = Archive>, limits: Limits) -> Result<(), OciError> {
+    fn unpack_within(
+        &self,
+        layers: impl IntoIterator<Item = Archive>,
+        limits: Limits,
+    ) -> Result<(), OciError> {
         let mut unpacker = Unpacker::new(&self.root(), limits);
         for layer in layers {
             unpacker.layer(layer.gzip().as_slice(), "test")?;
@@ -143,9 +147,8 @@ fn nothing_is_written_through_a_link() {
         .file("way/file", b"x");
     refused([layer], "passes through the symbolic link `way`");
     // A hard link to a symbolic link would follow it from another depth.
-    let layer = Archive::default()
-        .link(EntryType::Symlink, "a/b/up", "../..")
-        .link(EntryType::Link, "up", "a/b/up");
+    let layer =
+        Archive::default().link(EntryType::Symlink, "a/b/up", "../..").link(EntryType::Link, "up", "a/b/up");
     refused([layer], "no file of the image");
     // A file replaces a link, never what it leads to.
     let cage = Cage::new();
@@ -172,7 +175,8 @@ fn whiteouts_remove_what_lower_layers_made_and_nothing_else() {
         .file("e/.wh..wh..opq", b"")
         .file("e/later", b"5");
     cage.unpack([lower, upper]).unwrap();
-    let found = ["d/old", "d/gone", "d/.wh.gone", "e/old", "e/new", "e/later"].map(|name| cage.read(name).is_some());
+    let found =
+        ["d/old", "d/gone", "d/.wh.gone", "e/old", "e/new", "e/later"].map(|name| cage.read(name).is_some());
     assert_eq!(found, [true, false, false, false, true, true]);
 }
 
@@ -203,13 +207,17 @@ fn long_names_are_put_together_and_limited() {
     let mut long = name.clone().into_bytes();
     long.push(0);
     let cage = Cage::new();
-    cage.unpack([Archive::default().entry(EntryType::GNULongName, b"././@LongLink", b"", 0, &long).file("x", b"1")])
+    cage.unpack([Archive::default()
+        .entry(EntryType::GNULongName, b"././@LongLink", b"", 0, &long)
+        .file("x", b"1")])
         .unwrap();
     assert_eq!(cage.read(&name).unwrap(), b"1");
     let cage = Cage::new();
     let record = format!("path={name}\n");
     let pax = format!("{} {record}", record.len() + 4);
-    cage.unpack([Archive::default().entry(EntryType::XHeader, b"pax", b"", 0, pax.as_bytes()).file("x", b"2")])
+    cage.unpack([Archive::default()
+        .entry(EntryType::XHeader, b"pax", b"", 0, pax.as_bytes())
+        .file("x", b"2")])
         .unwrap();
     assert_eq!(cage.read(&name).unwrap(), b"2");
     let huge = vec![b'a'; 1 << 20];
@@ -238,9 +246,22 @@ fn any_archive() -> impl Strategy<Value = Archive> {
         EntryType::GNULongName,
     ]);
     let name = prop::sample::select(vec![
-        "a", "a/b", "a/b/c", "b", "b/a", "../victim", "..", "/victim", "a/..", "a/.wh.b", ".wh.a", "a/.wh..wh..opq", ".",
+        "a",
+        "a/b",
+        "a/b/c",
+        "b",
+        "b/a",
+        "../victim",
+        "..",
+        "/victim",
+        "a/..",
+        "a/.wh.b",
+        ".wh.a",
+        "a/.wh..wh..opq",
+        ".",
     ]);
-    let target = prop::sample::select(vec!["", "a", "../victim", "..", "../..", "a/..", "b/../..", "/victim", "a/b"]);
+    let target =
+        prop::sample::select(vec!["", "a", "../victim", "..", "../..", "a/..", "b/../..", "/victim", "a/b"]);
     prop::collection::vec((kind, name, target), 0..12).prop_map(|entries| {
         entries.into_iter().fold(Archive::default(), |archive, (kind, name, target)| {
             archive.entry(kind, name.as_bytes(), target.as_bytes(), 0o644, b"body")

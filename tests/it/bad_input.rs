@@ -55,7 +55,8 @@ fn words_that_yaml_would_bend_go_through_and_case_twins_do_not() {
     }
     import(&source, &out).well();
     let dataset: Value = serde_json::from_slice(&fs::read(out.join("dataset.json")).unwrap()).unwrap();
-    let labels: Vec<&str> = dataset["labels"].as_array().unwrap().iter().map(|l| l["label"].as_str().unwrap()).collect();
+    let labels: Vec<&str> =
+        dataset["labels"].as_array().unwrap().iter().map(|l| l["label"].as_str().unwrap()).collect();
     assert_eq!(labels, ["no", "on", "yes", "Ünïcode"]);
 
     fs::rename(source.join("yes"), source.join("NO")).unwrap();
@@ -139,8 +140,14 @@ fn a_missed_gate_fails_names_the_confused_and_keeps_the_earlier_training() {
     import(&source, &dataset).well();
     train(&dataset, &out).well();
     let before = crate::given::files(&out);
-    let arguments: [&OsStr; 6] =
-        ["--dataset".as_ref(), dataset.as_os_str(), "--out".as_ref(), out.as_os_str(), "--min-accuracy".as_ref(), "0.99".as_ref()];
+    let arguments: [&OsStr; 6] = [
+        "--dataset".as_ref(),
+        dataset.as_os_str(),
+        "--out".as_ref(),
+        out.as_os_str(),
+        "--min-accuracy".as_ref(),
+        "0.99".as_ref(),
+    ];
     run("train-model", arguments).ill(1, &["at least 0.99", "taken for", "training-rejected", "hint:"]);
     assert_eq!(before, crate::given::files(&out));
     let rejected = root.path().join("training-rejected");
@@ -155,7 +162,8 @@ fn a_model_that_is_not_what_its_card_says_is_not_built_in() {
     mynah_testkit::tiny_model_package(&model).unwrap();
     crate::given::runtime();
     let out = root.path().join("images");
-    let build = || run("build-modules", ["--model".as_ref(), model.as_os_str(), "--out".as_ref(), out.as_os_str()]);
+    let build =
+        || run("build-modules", ["--model".as_ref(), model.as_os_str(), "--out".as_ref(), out.as_os_str()]);
     let onnx = fs::read(model.join("model.onnx")).unwrap();
     fs::write(model.join("model.onnx"), b"garbage").unwrap();
     build().ill(2, &["model.onnx", "hint:"]);

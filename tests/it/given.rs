@@ -84,8 +84,10 @@ pub(crate) fn run_as_agent(name: &str, inputs: &[(&str, &str)]) -> Ran {
 /// Copies the first `count` sample photos of `sample` into `folder`.
 pub(crate) fn photos(sample: &str, count: usize, folder: &Path) {
     fs::create_dir_all(folder).unwrap();
-    let mut files: Vec<PathBuf> =
-        fs::read_dir(root().join("samples/photos").join(sample)).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut files: Vec<PathBuf> = fs::read_dir(root().join("samples/photos").join(sample))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
     files.sort();
     assert!(files.len() >= count, "only {} photos of {sample}", files.len());
     for file in &files[..count] {
@@ -104,7 +106,11 @@ pub(crate) fn small_source(root: &Path) -> PathBuf {
 /// Imports [`small_source`] and gives the dataset's folder.
 pub(crate) fn small_dataset(root: &Path) -> PathBuf {
     let dataset = root.join("dataset");
-    run("import-images", ["--source".as_ref(), small_source(root).as_os_str(), "--out".as_ref(), dataset.as_os_str()]).well();
+    run(
+        "import-images",
+        ["--source".as_ref(), small_source(root).as_os_str(), "--out".as_ref(), dataset.as_os_str()],
+    )
+    .well();
     dataset
 }
 

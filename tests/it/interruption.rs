@@ -17,7 +17,11 @@ fn walk(source: &Path, out: &Path) -> Command {
 fn made(out: &Path) -> Vec<(std::path::PathBuf, Vec<u8>)> {
     ["dataset", "training", "model", "images"]
         .iter()
-        .flat_map(|folder| files(&out.join(folder)).into_iter().map(move |(path, bytes)| (Path::new(folder).join(path), bytes)))
+        .flat_map(|folder| {
+            files(&out.join(folder))
+                .into_iter()
+                .map(move |(path, bytes)| (Path::new(folder).join(path), bytes))
+        })
         .chain([("deployment.json".into(), std::fs::read(out.join("deployment.json")).unwrap())])
         .collect()
 }
@@ -35,11 +39,18 @@ fn a_walk_stopped_at_many_moments_ends_the_same_when_run_again() {
     for (round, signal) in ["INT", "KILL"].iter().cycle().take(16).enumerate() {
         let mut child = walk(&source, &disturbed).spawn().unwrap();
         sleep(Duration::from_millis(15 + 60 * round as u64));
-        let _ = Command::new("kill").args([format!("-{signal}"), child.id().to_string()]).stderr(Stdio::null()).status();
+        let _ = Command::new("kill")
+            .args([format!("-{signal}"), child.id().to_string()])
+            .stderr(Stdio::null())
+            .status();
         let ended = child.wait_with_output().unwrap();
         match (signal, ended.status.code()) {
             // It may have been done before the signal came, or not have installed its handler yet.
-            (&"INT", code) => assert!(matches!(code, Some(0 | 130) | None), "{code:?}: {}", String::from_utf8_lossy(&ended.stderr)),
+            (&"INT", code) => assert!(
+                matches!(code, Some(0 | 130) | None),
+                "{code:?}: {}",
+                String::from_utf8_lossy(&ended.stderr)
+            ),
             (_, code) => assert!(matches!(code, Some(0) | None), "{code:?}"),
         }
     }
@@ -48,6 +59,10 @@ fn a_walk_stopped_at_many_moments_ends_the_same_when_run_again() {
     assert!(made(&calm) == made(&disturbed), "what was made differs after interruptions");
     for entry in walkdir::WalkDir::new(&disturbed) {
         let entry = entry.unwrap();
-        assert!(!entry.file_name().to_string_lossy().contains("partial"), "left behind: {}", entry.path().display());
+        assert!(
+            !entry.file_name().to_string_lossy().contains("partial"),
+            "left behind: {}",
+            entry.path().display()
+        );
     }
 }

@@ -27,7 +27,10 @@ fn the_samples_are_learnt_and_spoken_as_the_readme_shows() {
         text.lines()
             .map(|line| {
                 line.split_whitespace()
-                    .filter(|word| !word.contains("sha256:") && !word.chars().any(|c| c.is_ascii_digit() && !word.ends_with(".jpg")))
+                    .filter(|word| {
+                        !word.contains("sha256:")
+                            && !word.chars().any(|c| c.is_ascii_digit() && !word.ends_with(".jpg"))
+                    })
                     .map(str::to_owned)
                     .collect()
             })
@@ -46,7 +49,8 @@ fn the_samples_are_learnt_and_spoken_as_the_readme_shows() {
     for label in ["fish", "hammer", "mammal", "windmill"] {
         assert!(words.iter().any(|word| word == label), "{label} was not said: {words:?}");
     }
-    let spoken: Vec<_> = fs::read_dir(out.join("device/spoken")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let spoken: Vec<_> =
+        fs::read_dir(out.join("device/spoken")).unwrap().map(|entry| entry.unwrap().path()).collect();
     assert_eq!(spoken.len(), words.len());
     for wav in spoken {
         assert!(fs::read(&wav).unwrap().starts_with(b"RIFF"), "{}", wav.display());
@@ -58,7 +62,8 @@ fn the_samples_are_learnt_and_spoken_as_the_readme_shows() {
     assert_eq!(&json(&out.join("images/modules.json"))["modules"][0]["model"], model);
     assert_eq!(&json(&out.join("device/deployment-record.json"))["modules"][0]["model"], model);
     assert_eq!(&json(&out.join("device/status.json"))["model"], model);
-    let pinned = json(&out.join("images/modules.json"))["modules"][0]["index"]["digest"].as_str().unwrap().to_owned();
+    let pinned =
+        json(&out.join("images/modules.json"))["modules"][0]["index"]["digest"].as_str().unwrap().to_owned();
     assert!(fs::read_to_string(out.join("deployment.json")).unwrap().contains(&format!("@{pinned}")));
     assert_eq!(card["dataset"]["digest"], json(&out.join("dataset/dataset.json"))["digest"]);
 }
@@ -69,11 +74,18 @@ fn a_second_walk_with_nothing_new_changes_no_byte() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("out");
     let source = crate::given::small_source(folder.path());
-    let walk = || run("mynah", ["run".as_ref(), source.as_os_str(), "--out".as_ref(), out.as_os_str()]).well();
+    let walk =
+        || run("mynah", ["run".as_ref(), source.as_os_str(), "--out".as_ref(), out.as_os_str()]).well();
     walk();
-    let before: Vec<_> = ["dataset", "training", "model", "images"].iter().map(|part| crate::given::files(&out.join(part))).collect();
+    let before: Vec<_> = ["dataset", "training", "model", "images"]
+        .iter()
+        .map(|part| crate::given::files(&out.join(part)))
+        .collect();
     let said = walk();
-    let after: Vec<_> = ["dataset", "training", "model", "images"].iter().map(|part| crate::given::files(&out.join(part))).collect();
+    let after: Vec<_> = ["dataset", "training", "model", "images"]
+        .iter()
+        .map(|part| crate::given::files(&out.join(part)))
+        .collect();
     assert!(before == after);
     assert!(said.stdout.contains("photos it learnt from"), "{}", said.stdout);
 }
