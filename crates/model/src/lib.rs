@@ -17,11 +17,12 @@ mod error;
 mod graph;
 mod guard;
 mod network;
+mod ops;
 mod package;
 mod preprocess;
 
 pub use error::ModelError;
 pub use graph::{GraphError, MAX_MODEL_BYTES, MAX_TENSOR_ELEMENTS};
-pub use network::Network;
+pub use network::{Network, Operators};
 pub use package::{ModelPackage, PROBE_TOLERANCE};
 pub use preprocess::input_values;

@@ -9,7 +9,7 @@ use tract_onnx::prelude::{
 };
 
 use crate::graph::{self, GraphError, MAX_TENSOR_ELEMENTS};
-use crate::{ModelError, guard};
+use crate::{ModelError, guard, ops};
 
 /// A network that takes one image and gives one row of numbers. Clones share everything.
 ///
@@ -19,6 +19,16 @@ use crate::{ModelError, guard};
 #[derive(Clone)]
 pub struct Network {
     shared: Arc<Shared>,
+}
+
+/// Whose operators run a network.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Operators {
+    /// Ours where they can run a part of the graph, the engine's for the rest.
+    #[default]
+    Fused,
+    /// The engine's throughout: slower, and the reference that ours are tested against.
+    Plain,
 }
 
 struct Shared {
@@ -46,8 +56,25 @@ impl Network {
     /// # Errors
     /// [`ModelError::Graph`] says what is wrong with the graph.
     pub fn from_onnx(bytes: &[u8], input: &str, output: &str, size: u32) -> Result<Self, ModelError> {
+        Self::with_operators(bytes, input, output, size, Operators::Fused)
+    }
+
+    /// As [`Network::from_onnx`], with the operators chosen by the caller.
+    ///
+    /// # Errors
+    /// As [`Network::from_onnx`].
+    pub fn with_operators(
+        bytes: &[u8],
+        input: &str,
+        output: &str,
+        size: u32,
+        operators: Operators,
+    ) -> Result<Self, ModelError> {
         let load = || -> Result<Self, GraphError> {
-            let model = typed(bytes, input, output, size)?;
+            let mut model = typed(bytes, input, output, size)?;
+            if operators == Operators::Fused {
+                model = ops::rewrite(model).map_err(engine)?;
+            }
             let network = Self::new(model, output, size)?;
             network
                 .infer(&vec![0.0; network.input_len()])
@@ -58,7 +85,6 @@ impl Network {
     }
 
     fn new(model: TypedModel, output: &str, size: u32) -> Result<Self, GraphError> {
-        let engine = |error: tract_onnx::prelude::TractError| GraphError::Engine(error.into());
         let fact = model.output_fact(0).map_err(engine)?;
         let output_len = match fact.shape.as_concrete() {
             Some(&[1, len]) if fact.datum_type == DatumType::F32 => len,
@@ -116,9 +142,12 @@ impl Network {
     }
 }
 
+fn engine(error: tract_onnx::prelude::TractError) -> GraphError {
+    GraphError::Engine(error.into())
+}
+
 /// The graph with all types and shapes known.
 fn typed(bytes: &[u8], input: &str, output: &str, size: u32) -> Result<TypedModel, GraphError> {
-    let engine = |error: tract_onnx::prelude::TractError| GraphError::Engine(error.into());
     let proto = graph::parse(bytes, input, output, size)?;
     let mut model: InferenceModel = tract_onnx::onnx().model_for_proto_model(&proto).map_err(engine)?;
     drop(proto);
