@@ -128,7 +128,13 @@ impl<'a> Device<'a> {
         let decider = Decider::new(rules).map_err(|source| SettingsError::Rules { source })?;
 
         let (clips, errors) = match &settings.speech {
-            Some(folder) => Clips::open(folder, &card.labels)?,
+            Some(folder) => match Clips::open(&folder.path, &card.labels) {
+                Err(error) if error.is_absent() && !folder.required => {
+                    tracing::info!("no clips below `{}`: words are printed only", folder.path.display());
+                    (Clips::none(), Vec::new())
+                }
+                opened => opened?,
+            },
             None => (Clips::none(), Vec::new()),
         };
         let mut standing_problem = None;

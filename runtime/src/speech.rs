@@ -58,6 +58,13 @@ pub enum SpeechError {
     },
 }
 
+impl SpeechError {
+    /// Whether there simply is no list of clips.
+    pub fn is_absent(&self) -> bool {
+        matches!(self, Self::Read { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+}
+
 impl Diagnosis for SpeechError {
     fn kind(&self) -> FaultKind {
         FaultKind::BadInput

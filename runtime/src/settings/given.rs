@@ -66,6 +66,11 @@ impl Given {
         Ok(Self(given))
     }
 
+    /// Who gave the setting its value, where it has one.
+    pub(super) fn origin(&self, name: &'static str) -> Option<Origin> {
+        self.0.get(name).map(|&(_, origin)| origin)
+    }
+
     /// The setting's value, where it has one.
     pub(super) fn optional<T>(
         &self,

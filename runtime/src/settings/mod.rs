@@ -29,7 +29,7 @@ pub struct Settings {
     /// How words are heard.
     pub speaker: SpeakerSpec,
     /// The folder of clips.
-    pub speech: Option<PathBuf>,
+    pub speech: Option<SpeechFolder>,
     /// Where sightings go.
     pub sightings: SightingsTo,
     /// Where the status is written.
@@ -38,6 +38,16 @@ pub struct Settings {
     pub decision: DecisionSettings,
     /// How much is logged.
     pub log: LevelFilter,
+}
+
+/// The folder of clips.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SpeechFolder {
+    /// Where.
+    pub path: PathBuf,
+    /// Whether it must be there, since a flag asks for it. A container's environment names the folder also
+    /// where its image was built without a voice.
+    pub required: bool,
 }
 
 /// Where sightings go.
@@ -164,7 +174,9 @@ impl Settings {
             model: given.required("model", path)?,
             source: given.required("source", |text| SourceSpec::parse(text, votes as u32))?,
             speaker: given.required("speaker", SpeakerSpec::parse)?,
-            speech: given.optional("speech", path)?,
+            speech: given
+                .optional("speech", path)?
+                .map(|path| SpeechFolder { path, required: given.origin("speech") == Some(Origin::Flag) }),
             sightings: given.required("sightings", |text| {
                 Ok(if text == "-" { SightingsTo::Stdout } else { SightingsTo::File(path(text)?) })
             })?,

@@ -47,6 +47,21 @@ fn a_container_without_arguments_works_from_its_environment() {
 }
 
 #[test]
+fn an_image_without_a_voice_may_name_the_folder_of_clips_all_the_same() {
+    let scene = Scene::new(&[("1.jpg", RED)]);
+    let run = Run::of(
+        scene
+            .bare()
+            .args(["--model=model", "--source=dir:frames", "--speaker=wav:heard"])
+            .env("MYNAH_SPEECH", "missing")
+            .output()
+            .unwrap(),
+    );
+    run.expect(0, &["no clips below `missing`", "says: red"]);
+    assert!(scene.heard().is_empty());
+}
+
+#[test]
 fn what_is_wrong_is_named_with_what_is_allowed() {
     let scene = Scene::new(&[]);
     let ask =
