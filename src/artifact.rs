@@ -71,11 +71,11 @@ mod tests {
     #[test]
     fn what_is_missing_newer_or_damaged_is_told_apart() {
         let folder = tempfile::tempdir().unwrap();
-        let load = || super::load::<Dataset>(folder.path()).unwrap_err();
-        assert!(matches!(load(), LoadError::Missing { .. }));
+        let damage = || load::<Dataset>(folder.path()).unwrap_err();
+        assert!(matches!(damage(), LoadError::Missing { .. }));
         fs::write(folder.path().join("dataset.json"), r#"{"schemaVersion":"9.0"}"#).unwrap();
-        assert!(load().hint().unwrap().contains("newer version"));
+        assert!(damage().hint().unwrap().contains("newer version"));
         fs::write(folder.path().join("dataset.json"), "{").unwrap();
-        assert!(load().hint().unwrap().contains("damaged"));
+        assert!(damage().hint().unwrap().contains("damaged"));
     }
 }

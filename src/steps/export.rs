@@ -36,7 +36,9 @@ impl fmt::Display for Plan {
         };
         writeln!(f, "make one ONNX model of {} with {bits} weights", self.training.display())?;
         match &self.dataset {
-            Some(dataset) => writeln!(f, "check it on the probes and on every photo of {}", dataset.display())?,
+            Some(dataset) => {
+                writeln!(f, "check it on the probes and on every photo of {}", dataset.display())?
+            }
             None => writeln!(f, "check it on the training's probes")?,
         }
         write!(f, "write {}", self.out.join(ModelCard::FILE).display())
@@ -94,7 +96,11 @@ Example:
 
     fn run(&self, plan: &Plan, context: &Context<'_>) -> Result<Outcome, Fault> {
         let training: Training = artifact::load(&plan.training)?;
-        let check = plan.dataset.as_deref().map(|folder| dataset::load(folder).map(|photos| (photos, folder))).transpose()?;
+        let check = plan
+            .dataset
+            .as_deref()
+            .map(|folder| dataset::load(folder).map(|photos| (photos, folder)))
+            .transpose()?;
         let backbone = plan.backbone.clone().map_or_else(|| install::find(install::BACKBONE), Ok)?;
         let staged = StagedFolder::begin(&plan.out, ModelCard::FILE)?;
         let request = ExportRequest {

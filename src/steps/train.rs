@@ -151,7 +151,11 @@ Example:
 
     fn run(&self, plan: &Plan, context: &Context<'_>) -> Result<Outcome, Fault> {
         let photos = dataset::load(&plan.dataset)?;
-        let holdout = plan.holdout.as_deref().map(|folder| dataset::load(folder).map(|held| (held, folder))).transpose()?;
+        let holdout = plan
+            .holdout
+            .as_deref()
+            .map(|folder| dataset::load(folder).map(|held| (held, folder)))
+            .transpose()?;
         let backbone = plan.backbone.clone().map_or_else(|| install::find(install::BACKBONE), Ok)?;
         let staged = StagedFolder::begin(&plan.out, Training::FILE)?;
 
@@ -181,11 +185,21 @@ Example:
             report.write_all(staged.path())?;
             let folder = staged.publish()?;
             let confused = report::most_confused(&training.cross_validation, &training.labels);
-            let confused: Vec<String> =
-                confused.iter().take(3).map(|pair| format!("`{}` taken for `{}`", pair.truth, pair.predicted)).collect();
-            let confused = if confused.is_empty() { String::new() } else { format!(": {}", confused.join(", ")) };
-            let reports = plan.out.with_file_name(folder.file_name().unwrap_or_default()).display().to_string();
-            (folder, Some(GateMissed { measured: gate.measured, required: gate.required, confused, reports }.into()))
+            let confused: Vec<String> = confused
+                .iter()
+                .take(3)
+                .map(|pair| format!("`{}` taken for `{}`", pair.truth, pair.predicted))
+                .collect();
+            let confused =
+                if confused.is_empty() { String::new() } else { format!(": {}", confused.join(", ")) };
+            let reports =
+                plan.out.with_file_name(folder.file_name().unwrap_or_default()).display().to_string();
+            (
+                folder,
+                Some(
+                    GateMissed { measured: gate.measured, required: gate.required, confused, reports }.into(),
+                ),
+            )
         } else {
             report.write_all(staged.path())?;
             staged.write(Training::FILE, &to_json(&training))?;

@@ -9,7 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use mynah_contracts::{
-    Artifact as _, Dataset, DeploymentRecord, Diagnosis, Exporter, Fault, FaultKind, ModelCard, ModuleSet, Sighting,
+    Dataset, DeploymentRecord, Diagnosis, Exporter, Fault, FaultKind, ModelCard, ModuleSet, Sighting,
     Trainer, Training,
 };
 
@@ -107,7 +107,10 @@ impl Plan {
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let photos = self.photos.as_ref().map_or_else(|| "the samples".to_owned(), |photos| photos.display().to_string());
+        let photos = self
+            .photos
+            .as_ref()
+            .map_or_else(|| "the samples".to_owned(), |photos| photos.display().to_string());
         let frames = match (&self.frames, &self.photos) {
             (Some(frames), _) => frames.display().to_string(),
             (None, None) => "the samples' frames".to_owned(),
@@ -142,13 +145,16 @@ impl Walk {
     /// Walks the six steps and gives the table that a person reads at the end.
     pub fn run(&self, plan: &Plan, context: &Context<'_>) -> Result<String, Fault> {
         let samples = if plan.photos.is_none() { Some(install::find(install::SAMPLES)?) } else { None };
-        let photos = plan.photos.clone().or_else(|| samples.as_ref().map(|s| s.join("photos"))).unwrap_or_default();
+        let photos =
+            plan.photos.clone().or_else(|| samples.as_ref().map(|s| s.join("photos"))).unwrap_or_default();
         let place = |name: &str| plan.out.join(name);
         let text = |path: &Path| path.display().to_string();
-        let (dataset, training, model, images) = (place("dataset"), place("training"), place("model"), place("images"));
+        let (dataset, training, model, images) =
+            (place("dataset"), place("training"), place("model"), place("images"));
         let (manifest, device) = (place("deployment.json"), place("device"));
 
-        let mut import = vec![("source", text(&photos)), ("out", text(&dataset)), ("seed", plan.seed.clone())];
+        let mut import =
+            vec![("source", text(&photos)), ("out", text(&dataset)), ("seed", plan.seed.clone())];
         if plan.strict {
             import.push(("strict", "true".into()));
         }

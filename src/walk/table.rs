@@ -33,7 +33,13 @@ fn summary(out: &mut String, walked: &Walked<'_>) -> std::fmt::Result {
         walked.dataset.labels.iter().map(|count| format!("{} {}", count.label, count.photos)).collect();
     let figures = &walked.training.cross_validation.summary;
     writeln!(out)?;
-    writeln!(out, "photos      {} of {} labels: {}", walked.dataset.photos.len(), counts.len(), counts.join(", "))?;
+    writeln!(
+        out,
+        "photos      {} of {} labels: {}",
+        walked.dataset.photos.len(),
+        counts.len(),
+        counts.join(", ")
+    )?;
     if !walked.dataset.skipped.is_empty() {
         writeln!(out, "left out    {} files; dataset.json says why", walked.dataset.skipped.len())?;
     }
@@ -49,7 +55,13 @@ fn summary(out: &mut String, walked: &Walked<'_>) -> std::fmt::Result {
     for module in &walked.modules.modules {
         for image in &module.platforms {
             let bytes = image.layers.iter().map(|layer| layer.size).sum();
-            writeln!(out, "image       {}, {}, {}", image.platform, megabytes(bytes), short(&image.manifest.digest))?;
+            writeln!(
+                out,
+                "image       {}, {}, {}",
+                image.platform,
+                megabytes(bytes),
+                short(&image.manifest.digest)
+            )?;
         }
     }
     writeln!(out, "deployment  {}", walked.manifest.display())?;
@@ -60,7 +72,10 @@ fn frames(out: &mut String, walked: &Walked<'_>) -> std::fmt::Result {
     let mut rows: Vec<[String; 4]> = Vec::new();
     for sighting in walked.sightings {
         let name = sighting.image.clone().unwrap_or_else(|| format!("frame {}", sighting.frame));
-        let sees = sighting.label.as_ref().map_or_else(|| format!("unknown ({}?)", sighting.best), ToString::to_string);
+        let sees = sighting
+            .label
+            .as_ref()
+            .map_or_else(|| format!("unknown ({}?)", sighting.best), ToString::to_string);
         let sure = format!("{:.0} %", sighting.probability * 100.0);
         let said = sighting.said.as_ref().map(|words| format!("“{words}”"));
         // A picture is looked at several times in a row: one line, with what was said at any of them.

@@ -37,7 +37,7 @@ fn a_walk_stopped_at_many_moments_ends_the_same_when_run_again() {
     let disturbed = root.path().join("disturbed");
     // Two ways to stop: asked (SIGINT, exit code 130) and killed (SIGKILL, no chance to tidy up).
     for (round, signal) in ["INT", "KILL"].iter().cycle().take(16).enumerate() {
-        let mut child = walk(&source, &disturbed).spawn().unwrap();
+        let child = walk(&source, &disturbed).spawn().unwrap();
         sleep(Duration::from_millis(15 + 60 * round as u64));
         let _ = Command::new("kill")
             .args([format!("-{signal}"), child.id().to_string()])
