@@ -98,8 +98,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn likeness(words: [u64; 4]) -> Likeness {
-        words.iter().map(|word| format!("{word:016x}")).collect::<String>().parse().unwrap()
+    fn likeness([a, b, c, d]: [u64; 4]) -> Likeness {
+        format!("{a:016x}{b:016x}{c:016x}{d:016x}").parse().unwrap()
     }
 
     #[test]

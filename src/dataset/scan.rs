@@ -122,11 +122,9 @@ impl Walk<'_> {
     fn resolve(&self, entry: &Entry) -> Result<Target, ImportError> {
         let cannot = |source| ImportError::Io { what: "look at", path: entry.path.clone(), source };
         let is_link = fs::symlink_metadata(&entry.path).map_err(cannot)?.is_symlink();
-        let Ok(real) = fs::canonicalize(&entry.path) else {
-            if is_link {
-                return Ok(Target::Unusable("it is a link that leads nowhere"));
-            }
-            return fs::canonicalize(&entry.path).map(Target::Folder).map_err(cannot);
+        let real = match fs::canonicalize(&entry.path) {
+            Err(_) if is_link => return Ok(Target::Unusable("it is a link that leads nowhere")),
+            real => real.map_err(cannot)?,
         };
         if is_link && !real.starts_with(self.root) {
             return Ok(Target::Unusable("it is a link that leaves the source's folder"));
@@ -258,9 +256,13 @@ mod tests {
         symlink(root.path().join("apple/1.jpg"), root.path().join("apple/in.jpg")).unwrap();
         symlink(root.path(), root.path().join("apple/circle")).unwrap();
         symlink("nowhere", root.path().join("pear/broken.jpg")).unwrap();
+        symlink("../apple", root.path().join("pear/whole")).unwrap();
         let scan = scan(root.path()).unwrap();
         let skipped: Vec<_> = scan.skipped.iter().map(|s| s.source.as_str()).collect();
-        assert_eq!(skipped, ["apple/circle", "apple/out.jpg", "pear/broken.jpg"]);
+        assert_eq!(
+            skipped,
+            ["apple/circle", "apple/out.jpg", "pear/broken.jpg", "pear/whole/circle", "pear/whole/out.jpg"]
+        );
         assert!(scan.skipped.iter().all(|s| s.reason == SkipReason::Unreadable));
         assert_eq!(
             sources(&scan),
@@ -268,9 +270,9 @@ mod tests {
                 ("apple", "apple/1.jpg"),
                 ("apple", "apple/in.jpg"),
                 ("pear", "pear/1.jpg"),
-                ("pear", "pear/whole/in.jpg"),
-                ("pear", "pear/whole/1.jpg")
-            ][..4]
+                ("pear", "pear/whole/1.jpg"),
+                ("pear", "pear/whole/in.jpg")
+            ]
         );
     }
 

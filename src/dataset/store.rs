@@ -40,7 +40,7 @@ impl Store {
         let store = Self { out: out.to_path_buf() };
         if out.exists()
             && !out.join(DATASET_FILE).exists()
-            && !store.all_files()?.iter().all(|file| file.is_ours)
+            && !store.all_files()?.iter().all(|file| file.kind != Kind::Foreign)
         {
             return Err(ImportError::Foreign { out: out.to_path_buf() });
         }
@@ -61,8 +61,8 @@ impl Store {
 
     /// Makes the folder, and clears what a killed import left under temporary names.
     pub(super) fn begin(&self) -> Result<(), ImportError> {
-        self.make_folder(&self.out)?;
-        for file in self.all_files()?.iter().filter(|file| file.is_temporary) {
+        make_folder(&self.out)?;
+        for file in self.all_files()?.iter().filter(|file| file.kind == Kind::Temporary) {
             remove(&file.path)?;
         }
         Ok(())
@@ -98,7 +98,7 @@ impl Store {
     /// Writes `bytes` under a temporary name beside `to`, making the folder.
     pub(super) fn temporary(&self, to: &Path, bytes: &[u8]) -> Result<TempPath, ImportError> {
         let folder = to.parent().unwrap_or(&self.out);
-        self.make_folder(folder)?;
+        make_folder(folder)?;
         let cannot = |error| ImportError::io("write", to)(error);
         let mut file = temporary_file(folder).map_err(cannot)?;
         file.write_all(bytes).map_err(cannot)?;
@@ -124,9 +124,9 @@ impl Store {
         let named: BTreeSet<PathBuf> = photos.chain(sheets).collect();
         let mut removed = 0;
         for file in self.all_files()? {
-            if file.is_ours && !file.is_record && !named.contains(&file.path) {
+            if !matches!(file.kind, Kind::Record | Kind::Foreign) && !named.contains(&file.path) {
                 remove(&file.path)?;
-                removed += u64::from(!file.is_sheet);
+                removed += u64::from(file.kind == Kind::Photo);
                 if let Some(folder) = file.path.parent()
                     && folder != self.out
                 {
@@ -136,10 +136,6 @@ impl Store {
             }
         }
         Ok(removed)
-    }
-
-    fn make_folder(&self, folder: &Path) -> Result<(), ImportError> {
-        fs::create_dir_all(folder).map_err(ImportError::io("make the folder", folder))
     }
 
     /// The files in the folder and in the folders directly below it.
@@ -163,27 +159,32 @@ impl Store {
 /// A file (or a folder where we make none) that is there.
 struct Present {
     path: PathBuf,
-    is_temporary: bool,
-    is_record: bool,
-    is_sheet: bool,
-    /// It has a name that only an import gives.
-    is_ours: bool,
+    kind: Kind,
+}
+
+/// What a file's name says it is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Temporary,
+    Record,
+    Sheet,
+    Photo,
+    /// No import gives such a name.
+    Foreign,
 }
 
 impl Present {
     fn new(path: PathBuf, folder: Option<&str>, is_folder: bool) -> Self {
         let file = name(&path);
-        let is_temporary = !is_folder && file.starts_with(TEMPORARY);
-        let is_record = folder.is_none() && file == DATASET_FILE;
-        let is_sheet = !is_folder && folder == Some(CONTACT_SHEETS) && file.ends_with(".png");
-        let is_photo = !is_folder && folder.is_some() && is_content_name(&file);
-        Self {
-            path,
-            is_temporary,
-            is_record,
-            is_sheet,
-            is_ours: is_temporary || is_record || is_sheet || is_photo,
-        }
+        let kind = match folder {
+            _ if is_folder => Kind::Foreign,
+            _ if file.starts_with(TEMPORARY) => Kind::Temporary,
+            None if file == DATASET_FILE => Kind::Record,
+            Some(CONTACT_SHEETS) if file.strip_suffix(".png").is_some() => Kind::Sheet,
+            Some(_) if is_content_name(&file) => Kind::Photo,
+            _ => Kind::Foreign,
+        };
+        Self { path, kind }
     }
 }
 
@@ -236,6 +237,10 @@ fn temporary_file(folder: &Path) -> io::Result<NamedTempFile> {
         builder.permissions(fs::Permissions::from_mode(0o666));
     }
     builder.tempfile_in(folder)
+}
+
+fn make_folder(folder: &Path) -> Result<(), ImportError> {
+    fs::create_dir_all(folder).map_err(ImportError::io("make the folder", folder))
 }
 
 /// Gives a temporary file its name.

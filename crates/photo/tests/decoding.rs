@@ -1,5 +1,7 @@
 //! Real files of every kind we read, made by Pillow (see `fixtures/README.md`), against their known pixels.
 
+#![expect(clippy::unwrap_used, reason = "what cannot be read fails the test")]
+
 use std::path::Path;
 
 use mynah_contracts::{ImageFormat, SkipReason};
