@@ -12,7 +12,9 @@ use mynah_photo::{Limits, decode, file::read_verified};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let folders: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
-    let [model, folder, out] = folders.as_slice() else { return Err("usage: classify MODEL DATASET OUT".into()) };
+    let [model, folder, out] = folders.as_slice() else {
+        return Err("usage: classify MODEL DATASET OUT".into());
+    };
     let package = ModelPackage::open(model)?;
     let dataset: Dataset = from_json(&fs::read(folder.join(Dataset::FILE))?)?;
     fs::create_dir_all(out.join("inputs"))?;

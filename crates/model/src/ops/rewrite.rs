@@ -14,7 +14,8 @@ use tract_onnx::tract_core::ops::nn::{DataFormat, Reduce, Reducer};
 use tract_onnx::tract_core::prelude::Tensor;
 
 use super::Fused;
-use super::program::{Node, Op, Program, Recipe, Window};
+use super::program::Program;
+use super::recipe::{Node, Op, Recipe, Window};
 use super::simd::Isa;
 use crate::graph::MAX_TENSOR_ELEMENTS;
 
@@ -26,8 +27,11 @@ const MAX_KERNEL: usize = 32;
 
 /// Replaces every part of `model` that has at least one convolution and that we can run. A node that is
 /// anything but expected is left to tract.
-pub(crate) fn rewrite(mut model: TypedModel) -> TractResult<TypedModel> {
-    let isa = Isa::best();
+pub(crate) fn rewrite(model: TypedModel) -> TractResult<TypedModel> {
+    rewrite_for(model, Isa::best())
+}
+
+fn rewrite_for(mut model: TypedModel, isa: Isa) -> TractResult<TypedModel> {
     let order = model.eval_order()?;
     let mut taken = vec![false; model.nodes.len()];
     let mut parts = Vec::new();
