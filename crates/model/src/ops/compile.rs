@@ -143,12 +143,11 @@ fn assign(drafts: &[Draft<'_>], layouts: &[Layout], outputs: &[usize]) -> (Vec<O
         let needed = layouts[draft.output].len();
         // The free buffer that has to grow least, or wastes least.
         let best = (0..free.len()).min_by_key(|slot| lengths[free[*slot]].abs_diff(needed));
-        let slot = match best {
-            Some(best) => free.swap_remove(best),
-            None => {
-                lengths.push(0);
-                lengths.len() - 1
-            }
+        let slot = if let Some(best) = best {
+            free.swap_remove(best)
+        } else {
+            lengths.push(0);
+            lengths.len() - 1
         };
         lengths[slot] = lengths[slot].max(needed);
         slots[draft.output] = Some(slot);

@@ -132,9 +132,13 @@ impl Program {
                     target.copy_from_slice(&source[reads.inner(y)..][..len]);
                     if let Some((other, layout)) = other {
                         let other = &other[layout.inner(y)..][..len];
-                        target.iter_mut().zip(other).for_each(|(value, other)| *value += other);
+                        for (value, other) in target.iter_mut().zip(other) {
+                            *value += other;
+                        }
                     }
-                    target.iter_mut().for_each(|value| *value = clamp(*value, step.low, step.high));
+                    for value in target {
+                        *value = clamp(*value, step.low, step.high);
+                    }
                 }
             }
             Work::GlobalSum => {
@@ -143,10 +147,14 @@ impl Program {
                 for y in 0..reads.height {
                     let row = &source[reads.inner(y)..][..reads.width * reads.pitch];
                     for pixel in row.chunks_exact(reads.pitch) {
-                        sums.iter_mut().zip(pixel).for_each(|(sum, value)| *sum += value);
+                        for (sum, value) in sums.iter_mut().zip(pixel) {
+                            *sum += value;
+                        }
                     }
                 }
-                sums.iter_mut().for_each(|sum| *sum = clamp(*sum, step.low, step.high));
+                for sum in sums {
+                    *sum = clamp(*sum, step.low, step.high);
+                }
             }
         }
         slots[to] = output;

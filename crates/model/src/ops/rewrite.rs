@@ -195,18 +195,15 @@ fn elementwise(model: &TypedModel, node: &TypedNode, binary: &TypedBinOp) -> Opt
         let computed = |outlet| same(outlet) && constant(model, outlet).is_none();
         return (computed(a) && computed(b)).then(|| (Op::Add, vec![a, b]));
     }
-    let (low, high): (fn(f32) -> f32, fn(f32) -> f32) = if binary.0.is::<Max>() {
-        (|bound| bound, |_| f32::INFINITY)
-    } else if binary.0.is::<Min>() {
-        (|_| f32::NEG_INFINITY, |bound| bound)
-    } else {
+    let raises = binary.0.is::<Max>();
+    if !raises && !binary.0.is::<Min>() {
         return None;
-    };
+    }
     [(a, b), (b, a)].into_iter().find_map(|(input, bound)| {
         let bound = floats(model, bound)?;
         let [bound] = *bound else { return None };
-        (same(input) && !bound.is_nan())
-            .then(|| (Op::Clamp { low: low(bound), high: high(bound) }, vec![input]))
+        let (low, high) = if raises { (bound, f32::INFINITY) } else { (f32::NEG_INFINITY, bound) };
+        (same(input) && !bound.is_nan()).then(|| (Op::Clamp { low, high }, vec![input]))
     })
 }
 
