@@ -115,8 +115,10 @@ impl From<GraphError> for ModelError {
 impl Diagnosis for ModelError {
     fn kind(&self) -> FaultKind {
         match self {
-            Self::InputLength { .. } | Self::Inference(_) | Self::NotFinite { .. } => FaultKind::Failed,
-            Self::ProbeMismatch { .. } => FaultKind::Failed,
+            Self::InputLength { .. }
+            | Self::Inference(_)
+            | Self::NotFinite { .. }
+            | Self::ProbeMismatch { .. } => FaultKind::Failed,
             Self::Read { source, .. } if source.kind() != std::io::ErrorKind::NotFound => FaultKind::Failed,
             _ => FaultKind::BadInput,
         }
@@ -124,7 +126,7 @@ impl Diagnosis for ModelError {
 
     fn hint(&self) -> Option<String> {
         let hint = match self {
-            Self::Graph(error) => return error.hint(),
+            Self::Graph(error) => error.hint(),
             Self::InputLength { .. } => return None,
             Self::Inference(_) | Self::NotFinite { .. } => {
                 "export the model again; if it happens again, the graph does not suit this engine"

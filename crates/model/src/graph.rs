@@ -141,8 +141,8 @@ pub enum GraphError {
 
 impl GraphError {
     /// What to do next.
-    pub(crate) fn hint(&self) -> Option<String> {
-        let hint = match self {
+    pub(crate) fn hint(&self) -> &'static str {
+        match self {
             Self::NotOnnx(_) | Self::Empty => {
                 "the file is damaged or of another format: export the model again"
             }
@@ -151,8 +151,7 @@ impl GraphError {
                 "`input`, `output` and `size` in model.json must be the graph's own"
             }
             _ => "use a model that export-model wrote, or a plain image classifier in ONNX",
-        };
-        Some(hint.into())
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tract_onnx::prelude::{
-    DatumType, Framework as _, InferenceModel, InferenceModelExt as _, IntoRunnable as _, Tensor, TypedModel,
+    DatumType, Framework as _, InferenceModel, InferenceModelExt as _, IntoRunnable, Tensor, TypedModel,
     TypedRunnableModel, TypedSimpleState, tvec,
 };
 
@@ -90,7 +90,7 @@ impl Network {
             Some(&[1, len]) if fact.datum_type == DatumType::F32 => len,
             _ => return Err(GraphError::OutputShape { name: output.into(), found: format!("{fact:?}") }),
         };
-        let plan = model.into_optimized().and_then(|model| model.into_runnable()).map_err(engine)?;
+        let plan = model.into_optimized().and_then(IntoRunnable::into_runnable).map_err(engine)?;
         let shared = Shared { plan, idle: Mutex::default(), size: size as usize, output_len };
         Ok(Self { shared: Arc::new(shared) })
     }

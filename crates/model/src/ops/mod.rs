@@ -4,17 +4,23 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `rewrite` | finds such parts in tract's graph and puts [`Fused`] in their place |
-//! | `program` | a part compiled to steps over reused buffers |
+//! | `recipe` | what a part computes |
+//! | `compile` | from a recipe to a program |
+//! | `program` | steps over reused buffers, and how they run |
 //! | `layout` | how a picture lies in memory |
 //! | `simd` | the two inner loops, per processor |
 //!
 //! What is not recognised stays as tract made it, node by node: the rewrite can make a network faster,
 //! never less general.
 
+mod compile;
 mod layout;
 mod program;
+mod recipe;
 mod rewrite;
 mod simd;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
@@ -75,7 +81,7 @@ impl EvalOp for Fused {
 
 impl TypedOp for Fused {
     fn output_facts(&self, _: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
-        Ok(self.shapes.iter().map(|shape| f32::fact(shape)).collect())
+        Ok(self.shapes.iter().map(f32::fact).collect())
     }
 
     as_op!();

@@ -14,7 +14,8 @@ use tract_onnx::tract_core::ops::nn::{DataFormat, Reduce, Reducer};
 use tract_onnx::tract_core::prelude::Tensor;
 
 use super::Fused;
-use super::program::{Node, Op, Program, Recipe, Window};
+use super::program::Program;
+use super::recipe::{Node, Op, Recipe, Window};
 use super::simd::Isa;
 use crate::graph::MAX_TENSOR_ELEMENTS;
 
@@ -26,8 +27,11 @@ const MAX_KERNEL: usize = 32;
 
 /// Replaces every part of `model` that has at least one convolution and that we can run. A node that is
 /// anything but expected is left to tract.
-pub(crate) fn rewrite(mut model: TypedModel) -> TractResult<TypedModel> {
-    let isa = Isa::best();
+pub(crate) fn rewrite(model: TypedModel) -> TractResult<TypedModel> {
+    rewrite_for(model, Isa::best())
+}
+
+fn rewrite_for(mut model: TypedModel, isa: Isa) -> TractResult<TypedModel> {
     let order = model.eval_order()?;
     let mut taken = vec![false; model.nodes.len()];
     let mut parts = Vec::new();
@@ -191,18 +195,15 @@ fn elementwise(model: &TypedModel, node: &TypedNode, binary: &TypedBinOp) -> Opt
         let computed = |outlet| same(outlet) && constant(model, outlet).is_none();
         return (computed(a) && computed(b)).then(|| (Op::Add, vec![a, b]));
     }
-    let (low, high): (fn(f32) -> f32, fn(f32) -> f32) = if binary.0.is::<Max>() {
-        (|bound| bound, |_| f32::INFINITY)
-    } else if binary.0.is::<Min>() {
-        (|_| f32::NEG_INFINITY, |bound| bound)
-    } else {
+    let raises = binary.0.is::<Max>();
+    if !raises && !binary.0.is::<Min>() {
         return None;
-    };
+    }
     [(a, b), (b, a)].into_iter().find_map(|(input, bound)| {
         let bound = floats(model, bound)?;
         let [bound] = *bound else { return None };
-        (same(input) && !bound.is_nan())
-            .then(|| (Op::Clamp { low: low(bound), high: high(bound) }, vec![input]))
+        let (low, high) = if raises { (bound, f32::INFINITY) } else { (f32::NEG_INFINITY, bound) };
+        (same(input) && !bound.is_nan()).then(|| (Op::Clamp { low, high }, vec![input]))
     })
 }
 

@@ -17,7 +17,11 @@
 //! within its slices.
 #![expect(
     unsafe_code,
-    reason = "vector loads without a bounds check each, and calls of instructions the processor was asked for"
+    reason = "loads without a bounds check each, and instructions the processor was asked for"
+)]
+#![expect(
+    clippy::inline_always,
+    reason = "what is not inlined is not compiled for the caller's instructions"
 )]
 
 /// The instructions in use.
@@ -71,9 +75,7 @@ impl Isa {
             Self::Avx512(_) => 16,
             #[cfg(target_arch = "x86_64")]
             Self::Avx2(_) => 8,
-            #[cfg(target_arch = "aarch64")]
-            Self::Neon => 4,
-            Self::Plain => 4,
+            _ => 4,
         }
     }
 
@@ -435,7 +437,11 @@ impl Vector for Plain {
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use std::arch::x86_64::*;
+    use std::arch::x86_64::{
+        __m256, __m512, _mm256_add_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_max_ps, _mm256_min_ps,
+        _mm256_set1_ps, _mm256_storeu_ps, _mm512_add_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_max_ps,
+        _mm512_min_ps, _mm512_set1_ps, _mm512_storeu_ps,
+    };
 
     use super::{ConvRow, DepthwiseRow, Vector, conv_row_of, depthwise_row_of};
 
@@ -552,7 +558,9 @@ mod x86 {
 
 #[cfg(target_arch = "aarch64")]
 mod neon {
-    use std::arch::aarch64::*;
+    use std::arch::aarch64::{
+        float32x4_t, vaddq_f32, vdupq_n_f32, vfmaq_f32, vld1q_f32, vmaxq_f32, vminq_f32, vst1q_f32,
+    };
 
     use super::Vector;
 
