@@ -238,7 +238,9 @@ fn files(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
         }
     }
     found.sort();
-    found.iter_mut().for_each(|(name, _)| *name = name.file_name().unwrap().into());
+    for (name, _) in &mut found {
+        *name = name.file_name().unwrap().into();
+    }
     found
 }
 
