@@ -1,6 +1,6 @@
 //! Why a manifest could not be made or read.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use mynah_contracts::{Diagnosis, FaultKind};
 
@@ -77,7 +77,8 @@ fn rules(count: usize) -> String {
 fn list<T: fmt::Display>(items: &[T]) -> String {
     let mut text = items.iter().take(SHOWN).map(ToString::to_string).collect::<Vec<_>>().join("; ");
     if let Some(more) = items.len().checked_sub(SHOWN).filter(|&more| more > 0) {
-        text.push_str(&format!("; and {more} more"));
+        // Writing to a String cannot fail.
+        let _ = write!(text, "; and {more} more");
     }
     text
 }
