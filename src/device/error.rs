@@ -151,11 +151,11 @@ impl Diagnosis for DeviceError {
             | Self::NoFrames(_)
             | Self::NothingToRun(_)
             | Self::TooMany(_)
+            | Self::NoProgram { .. }
             | Self::UnknownHost => FaultKind::BadInput,
             Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => FaultKind::BadInput,
             Self::Manifest { source, .. } => source.kind(),
             Self::Image { source, .. } => source.kind(),
-            Self::NoProgram { .. } => FaultKind::BadInput,
             Self::Staging { source, .. } => source.kind(),
             Self::Cancelled => FaultKind::Cancelled,
             _ => FaultKind::Failed,

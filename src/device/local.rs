@@ -207,7 +207,10 @@ impl LocalDevice<'_> {
         out: &Path,
         monitor: &dyn Monitor,
     ) -> Result<(PathBuf, PathBuf), DeviceError> {
-        let refused = |source| DeviceError::Image { module: runnable.name.to_owned(), source };
+        let refused = |source| match source {
+            OciError::Cancelled => DeviceError::Cancelled,
+            source => DeviceError::Image { module: runnable.name.to_owned(), source },
+        };
         let staging = |source| DeviceError::Staging { module: runnable.name.to_owned(), source };
         let layout = Layout::open(&runnable.module.layout.below(self.images)).map_err(refused)?;
         let image = layout.image(runnable.pinned.digest, platform).map_err(refused)?;

@@ -98,7 +98,7 @@ impl Bench {
     }
 
     fn deploy(&self) -> Result<Deployed, DeviceError> {
-        self.deploy_within(Duration::from_secs(60), &Quiet)
+        self.deploy_within(Duration::from_mins(1), &Quiet)
     }
 
     fn fails(&self, says: &str) -> DeviceError {
@@ -106,7 +106,8 @@ impl Bench {
         let mut text = error.to_string();
         let mut source = std::error::Error::source(&error);
         while let Some(cause) = source {
-            text.push_str(&format!(": {cause}"));
+            text.push_str(": ");
+            text.push_str(&cause.to_string());
             source = cause.source();
         }
         assert!(text.contains(says), "{text:?} does not say {says:?}");
@@ -184,9 +185,8 @@ fn someone_who_asks_to_stop_ends_the_module_too() {
         "trap 'echo ended > \"$sightings\"; exit 0' TERM\nreport running 1\nwhile :; do sleep 0.02; done\n",
     );
     let status = bench.at("out/status.json");
-    let error = bench
-        .deploy_within(Duration::from_secs(60), &Impatient(AtomicBool::new(false), &status))
-        .unwrap_err();
+    let error =
+        bench.deploy_within(Duration::from_mins(1), &Impatient(AtomicBool::new(false), &status)).unwrap_err();
     assert_eq!(error.kind(), FaultKind::Cancelled);
     assert_eq!(fs::read_to_string(bench.at("out/sightings.jsonl")).unwrap(), "ended\n");
     assert!(!bench.at("out/deployment-record.json").exists());

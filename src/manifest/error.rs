@@ -1,8 +1,8 @@
 //! Why a manifest could not be made or read.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
-use mynah_contracts::{Diagnosis, FaultKind};
+use mynah_contracts::{Diagnosis, FaultKind, Platform};
 
 /// How many findings one message lists.
 const SHOWN: usize = 10;
@@ -24,6 +24,16 @@ pub enum ManifestError {
     /// `${…}` that stands for nothing.
     #[error("the template names what does not exist: {}", list(.0))]
     UnknownPlaceholders(Vec<UnknownPlaceholder>),
+    /// A module was not built for the platform asked for.
+    #[error("the module `{module}` has no image for {platform}, only {available}")]
+    NoSuchPlatform {
+        /// The module's name.
+        module: String,
+        /// The platform asked for.
+        platform: Platform,
+        /// The platforms it has.
+        available: String,
+    },
     /// Rules of the schema that are broken.
     #[error("the manifest breaks {} of the IoT Edge schema: {}", rules(.0.len()), list(.0))]
     Invalid(Vec<Problem>),
@@ -77,7 +87,8 @@ fn rules(count: usize) -> String {
 fn list<T: fmt::Display>(items: &[T]) -> String {
     let mut text = items.iter().take(SHOWN).map(ToString::to_string).collect::<Vec<_>>().join("; ");
     if let Some(more) = items.len().checked_sub(SHOWN).filter(|&more| more > 0) {
-        text.push_str(&format!("; and {more} more"));
+        // Writing to a String cannot fail.
+        let _ = write!(text, "; and {more} more");
     }
     text
 }
@@ -92,6 +103,7 @@ impl Diagnosis for ManifestError {
             Self::UnknownPlaceholders(_) => {
                 "write `${MODULES.<name>}` or `${MODULES.<name>.<platform>}` with a name of modules.json"
             }
+            Self::NoSuchPlatform { .. } => "run build-modules for it, or leave out --platform",
             Self::NotUtf8(_) => "save the file as UTF-8",
             _ => return None,
         };

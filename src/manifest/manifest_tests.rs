@@ -94,6 +94,13 @@ fn a_platform_chooses_its_own_manifest() {
 }
 
 #[test]
+fn a_platform_that_was_not_built_is_told_with_those_that_were() {
+    let error = generate(DEFAULT_TEMPLATE.as_bytes(), &modules(), Some(Platform::LinuxArm64)).unwrap_err();
+    let says = "the module `mynah-runtime` has no image for linux/arm64, only linux/amd64, linux/arm/v7";
+    assert_eq!(error.to_string(), says);
+}
+
+#[test]
 fn unknown_placeholders_are_told_with_line_and_what_there_is() {
     let source = DEFAULT_TEMPLATE.replace("${MODULES.mynah-runtime}", "${MODULES.MynahRuntime}");
     let line = source.lines().position(|line| line.contains("${MODULES.MynahRuntime}")).unwrap() + 1;

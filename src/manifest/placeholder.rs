@@ -17,8 +17,16 @@ pub(super) fn fill(
     modules: &ModuleSet,
     platform: Option<Platform>,
 ) -> Result<(), ManifestError> {
-    let mut filler = Filler { modules, platform, unknown: Vec::new() };
+    let mut filler = Filler { modules, platform, unknown: Vec::new(), unbuilt: None };
     filler.visit(document);
+    if let Some((module, platform)) = filler.unbuilt {
+        let available: Vec<_> = module.platforms.iter().map(|image| image.platform.as_str()).collect();
+        return Err(ManifestError::NoSuchPlatform {
+            module: module.name.clone(),
+            platform,
+            available: available.join(", "),
+        });
+    }
     if filler.unknown.is_empty() {
         return Ok(());
     }
@@ -39,6 +47,8 @@ struct Filler<'a> {
     modules: &'a ModuleSet,
     platform: Option<Platform>,
     unknown: Vec<String>,
+    /// A module that has no image for the platform asked for.
+    unbuilt: Option<(&'a Module, Platform)>,
 }
 
 impl Filler<'_> {
@@ -72,13 +82,20 @@ impl Filler<'_> {
         out
     }
 
-    fn resolve(&self, inner: &str) -> Option<String> {
+    fn resolve(&mut self, inner: &str) -> Option<String> {
         let name = inner.strip_prefix("MODULES.")?;
-        let module = |name: &str| self.modules.modules.iter().find(|module| module.name == name);
+        let modules = self.modules;
+        let module = |name: &str| modules.modules.iter().find(|module| module.name == name);
         if let Some(module) = module(name) {
             return match self.platform {
                 None => Some(module.pinned()),
-                Some(platform) => pinned_for(module, platform),
+                Some(platform) => {
+                    let pinned = pinned_for(module, platform);
+                    if pinned.is_none() {
+                        self.unbuilt = Some((module, platform));
+                    }
+                    pinned
+                }
             };
         }
         // A module's name may hold dots, a platform's cannot.

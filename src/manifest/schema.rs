@@ -107,7 +107,7 @@ impl Checker {
 
     fn whole(&mut self, place: Option<Place<'_>>, max: u64) {
         if let Some(place) = place
-            && !place.value.as_u64().is_some_and(|number| number <= max)
+            && place.value.as_u64().is_none_or(|number| number > max)
         {
             self.report(&place, format!("must be a whole number from 0 to {max}"));
         }

@@ -84,6 +84,7 @@ impl EntryPath {
     }
 
     /// The place `name` below this one.
+    #[must_use]
     pub fn child(&self, name: &str) -> Self {
         let mut components = self.0.clone();
         components.push(name.to_owned());

@@ -24,6 +24,9 @@ pub const MODEL: &str = "/usr/share/mynah/model";
 /// The clips' place in the image.
 pub const SPEECH: &str = "/usr/share/mynah/speech";
 
+/// The time files of an image carry that does not say when it was made.
+const EPOCH: &str = "1970-01-01T00:00:00Z";
+
 /// How many layers an image has at most.
 const LAYERS: u64 = 3;
 
@@ -85,8 +88,12 @@ impl Contents<'_> {
             let (descriptor, written) = layout.add_layer(&layer)?;
             layers.push(descriptor);
             diff_ids.push(written.diff_id);
-            let created = self.created.as_ref().map(|created| created.text.clone());
-            history.push(History { created, created_by: Some(format!("{} {name}", Tool::current().name)) });
+            // The time its files carry. Optional by the specification, but umoci reads it unasked.
+            let created = self.created.as_ref().map_or(EPOCH, |created| &created.text).to_owned();
+            history.push(History {
+                created: Some(created),
+                created_by: Some(format!("{} {name}", Tool::current().name)),
+            });
         }
         monitor.progress("writing layers", LAYERS, LAYERS);
         let config = ImageConfig {

@@ -78,7 +78,7 @@ pub(crate) fn for_each<R: Read>(
         let target = target
             .or_else(|| entry.header().link_name_bytes().map(std::borrow::Cow::into_owned))
             .unwrap_or_default();
-        let kind = kind.map_err(|problem| unsafe_entry(&name, problem))?;
+        let kind = kind.map_err(|problem| unsafe_entry(&name, &problem))?;
         let mode = entry.header().mode().map_err(broken)?;
         visit(TarEntry { name, kind, target, mode, body: entry })?;
     }
@@ -116,7 +116,7 @@ fn read_pax(records: &[u8], extensions: &mut Extensions, layer: &str) -> Result<
 }
 
 /// Refuses an entry by its name, escaped and shortened.
-pub(crate) fn unsafe_entry(name: &[u8], problem: impl ToString) -> OciError {
+pub(crate) fn unsafe_entry(name: &[u8], problem: &dyn ToString) -> OciError {
     let entry = String::from_utf8_lossy(name).escape_debug().take(120).collect();
     OciError::UnsafeEntry { entry, problem: problem.to_string() }
 }

@@ -119,7 +119,7 @@ impl Unpacker {
             .checked_sub(1)
             .ok_or_else(|| OciError::TooLarge { limit: format!("{} entries", self.limits.entries) })?;
         let TarEntry { name, kind, target, mode, body } = entry;
-        let refuse = |problem: &dyn ToString| unsafe_entry(&name, problem.to_string());
+        let refuse = |problem: &dyn ToString| unsafe_entry(&name, problem);
         let place = EntryPath::parse(&name).map_err(|problem| refuse(&problem))?;
         let Some((last, parent)) = place.split_last() else {
             return match kind {
@@ -184,9 +184,9 @@ impl Unpacker {
             match fs::symlink_metadata(&path) {
                 Ok(found) if found.is_dir() => {}
                 Ok(found) if found.is_symlink() => {
-                    return Err(unsafe_entry(name, format!("passes through the symbolic link `{here}`")));
+                    return Err(unsafe_entry(name, &format!("passes through the symbolic link `{here}`")));
                 }
-                Ok(_) => return Err(unsafe_entry(name, format!("passes through the file `{here}`"))),
+                Ok(_) => return Err(unsafe_entry(name, &format!("passes through the file `{here}`"))),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     make_folder(&path)?;
                     self.folder_modes.insert(here.clone(), 0o755);
@@ -291,16 +291,12 @@ impl<R: Read> Read for Counted<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.inner.read(buffer)?;
         self.hasher.update(buffer.get(..count).unwrap_or_default());
-        match self.left.checked_sub(count as u64) {
-            Some(left) => {
-                self.left = left;
-                Ok(count)
-            }
-            None => {
-                self.over = true;
-                Err(io::Error::other("the image is larger than allowed"))
-            }
-        }
+        let Some(left) = self.left.checked_sub(count as u64) else {
+            self.over = true;
+            return Err(io::Error::other("the image is larger than allowed"));
+        };
+        self.left = left;
+        Ok(count)
     }
 }
 
