@@ -1,7 +1,7 @@
 //! From templates to manifests, good and bad.
 
 use mynah_contracts::{
-    Descriptor, Diagnosis as _, Module, PlatformImage, RelativePath, SchemaVersion, Sha256Digest, Tool,
+    Descriptor, Diagnosis as _, Module, PlatformImage, RelativePath, SchemaVersion, Sha256Digest, Tool, error_chain,
 };
 use serde_json::json;
 
@@ -227,15 +227,22 @@ fn examples_in_the_wild_are_valid_here_too() {
         eprintln!("SKIPPED: no folder ../shared/contracts/iotedge/examples");
         return;
     };
+    let mut refused = Vec::new();
     for entry in entries {
         let path = entry.unwrap().path();
         let bytes = std::fs::read(&path).unwrap();
-        let Ok((_, document)) = json::read(&bytes) else { panic!("{}", path.display()) };
-        let mut document = document;
+        let Ok((_, mut document)) = json::read(&bytes) else { panic!("{}", path.display()) };
         document.as_object_mut().unwrap().remove("$schema-template");
         let mut warnings = Vec::new();
         create_options::normalise(&mut document, &mut warnings)
             .unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-        schema::check(&document).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        refused.extend(schema::check(&document).err().map(|error| error_chain(&error)));
     }
+    // One example sets a proxy beside `env` instead of in it: the published schema of templates lets that pass,
+    // the published schema of manifests, which is what a hub is given, does not.
+    assert_eq!(refused.len(), 1, "{refused:#?}");
+    assert!(
+        refused[0].contains("systemModules/edgeAgent` has the unknown key `https_proxy`"),
+        "{refused:#?}"
+    );
 }

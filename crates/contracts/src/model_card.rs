@@ -69,6 +69,6 @@ impl Artifact for ModelCard {
     const FILE: &'static str = "model.json";
 
     fn validate(&self) -> Result<(), String> {
-        validate_model_fields(&self.labels, &self.preprocess, &self.calibration, &self.probes)
+        validate_model_fields(&self.labels, &self.preprocess, self.calibration, &self.probes)
     }
 }

@@ -127,7 +127,7 @@ pub struct Probe {
 pub(crate) fn validate_model_fields(
     labels: &[Label],
     preprocess: &Preprocess,
-    calibration: &Calibration,
+    calibration: Calibration,
     probes: &[Probe],
 ) -> Result<(), String> {
     if labels.len() < 2 {
@@ -158,6 +158,6 @@ impl Artifact for Training {
     const FILE: &'static str = "training.json";
 
     fn validate(&self) -> Result<(), String> {
-        validate_model_fields(&self.labels, &self.preprocess, &self.calibration, &self.probes)
+        validate_model_fields(&self.labels, &self.preprocess, self.calibration, &self.probes)
     }
 }
