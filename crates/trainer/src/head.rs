@@ -289,10 +289,9 @@ mod tests {
         }
     }
 
-    /// scikit-learn 1.x, `LogisticRegression(C=1/(l2*n), tol=1e-12)`, on the same four points.
     #[test]
     fn a_small_problem_has_the_minimum_known_in_closed_form() {
-        // Two labels at -1 and +1, twice each: weights ±w with w = σ(-2w)/(2·l2)·… solved by bisection below.
+        // Two labels, at -1 and at +1, twice each.
         let mut embeddings = Matrix::zeros(4, 1);
         for (i, x) in [-1.0, -1.0, 1.0, 1.0].into_iter().enumerate() {
             embeddings.row_mut(i)[0] = x;
