@@ -1,8 +1,8 @@
 //! Changed copies of a photo, each embedded once: the head learns what must not matter.
 //!
 //! Which copies are worth their inference was measured (`docs/accuracy.md`): the mirror image and the squashed
-//! picture lower the log loss a little on every set, random crops and colours do not, and none of them moves the
-//! accuracy by more than a point. So the default makes copies while they cost seconds, and none for large sets.
+//! picture together lower the log loss a little on every set, random crops and colours do not, and none moves the
+//! accuracy by more than the noise. So the default makes copies while they cost seconds, and none for large sets.
 
 use std::fmt;
 

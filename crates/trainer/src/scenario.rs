@@ -226,21 +226,18 @@ impl Scenario {
 
 const LABELS: [&str; 3] = ["red", "green", "Ünïcode"];
 
-/// Every file below `folder` with its bytes.
+/// The name and the bytes of every file below `folder`.
 fn files(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
-            found.extend(files(&path).into_iter().map(|(name, bytes)| (path.join(name), bytes)));
+            found.extend(files(&path));
         } else {
             found.push((PathBuf::from(path.file_name().unwrap()), fs::read(&path).unwrap()));
         }
     }
     found.sort();
-    for (name, _) in &mut found {
-        *name = name.file_name().unwrap().into();
-    }
     found
 }
 
