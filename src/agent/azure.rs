@@ -60,7 +60,7 @@ impl<W: Write + Send> AzureConsole<W> {
 
 impl<W: Write + Send> Monitor for AzureConsole<W> {
     fn progress(&self, what: &str, done: u64, total: u64) {
-        let percent = if total == 0 { 100 } else { done.min(total) * 100 / total };
+        let percent = (done.min(total) * 100).checked_div(total).unwrap_or(100);
         let mut state = self.out.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         // Each command is a line in the log: one per percent is enough.
         if state.percent.as_ref().is_none_or(|(last, shown)| last != what || *shown < percent) {

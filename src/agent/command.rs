@@ -66,8 +66,11 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// A command's name, properties and data.
+    type Command = (String, Vec<(String, String)>, String);
+
     /// The agent's reader, as its source has it.
-    fn parse(line: &str) -> Option<(String, Vec<(String, String)>, String)> {
+    fn parse(line: &str) -> Option<Command> {
         let unescape = |text: &str| {
             text.replace("%3B", ";")
                 .replace("%0D", "\r")

@@ -271,13 +271,10 @@ impl Inputs {
             Some(OptionKind::Choice(words)) => words,
             _ => &[],
         };
-        match words.iter().find(|word| **word == text) {
-            Some(word) => Ok(Some(word)),
-            None => {
-                let words: Vec<String> = words.iter().map(|word| format!("`{word}`")).collect();
-                Err(self.refused(name, text, &format!("one of {}", words.join(", "))))
-            }
-        }
+        words.iter().find(|word| **word == text).copied().map(Some).ok_or_else(|| {
+            let words: Vec<String> = words.iter().map(|word| format!("`{word}`")).collect();
+            self.refused(name, text, &format!("one of {}", words.join(", ")))
+        })
     }
 
     /// An error about a value whose form was right but whose meaning is not.

@@ -1,7 +1,8 @@
 //! From templates to manifests, good and bad.
 
 use mynah_contracts::{
-    Descriptor, Diagnosis as _, Module, PlatformImage, RelativePath, SchemaVersion, Sha256Digest, Tool, error_chain,
+    Descriptor, Diagnosis as _, Module, PlatformImage, RelativePath, SchemaVersion, Sha256Digest, Tool,
+    error_chain,
 };
 use serde_json::json;
 

@@ -35,11 +35,9 @@ impl fmt::Display for Plan {
             Weights::F32 => "32-bit",
         };
         writeln!(f, "make one ONNX model of {} with {bits} weights", self.training.display())?;
-        match &self.dataset {
-            Some(dataset) => {
-                writeln!(f, "check it on the probes and on every photo of {}", dataset.display())?
-            }
-            None => writeln!(f, "check it on the training's probes")?,
+        writeln!(f, "check it on the training's probes")?;
+        if let Some(dataset) = &self.dataset {
+            writeln!(f, "check it on every photo of {}", dataset.display())?;
         }
         write!(f, "write {}", self.out.join(ModelCard::FILE).display())
     }
