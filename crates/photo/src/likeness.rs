@@ -38,8 +38,8 @@ impl Likeness {
     ///
     /// Measured on four sets of real photos (waste on a plain table, clothes, fruit on white, trees). Of 3848
     /// copies (saved at JPEG quality 50; halved; shrunk to 128 pixels and saved at 75; enlarged by half) 99.3 % to
-    /// 100 % of a set lie within 10 bits of their photo. Of 199,492 pairs of different photos none is nearer
-    /// than 18.
+    /// 100 % of a set lie within 10 bits of their photo. Of 789,146 pairs of different photos 4 do: clothes laid
+    /// in the same place on one cloth, under a light that outshines them. On white no pair is nearer than 22.
     pub const NEAR: u32 = 10;
 
     /// By how much (in thousandths of a grey level, 0 to 255) a cell must be brighter to set its bit.
