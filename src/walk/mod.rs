@@ -171,7 +171,6 @@ impl Walk {
 
         let export = vec![
             ("training", text(&training)),
-            ("dataset", text(&dataset)),
             ("out", text(&model)),
             ("weights", plan.weights.to_owned()),
         ];
