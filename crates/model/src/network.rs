@@ -149,9 +149,8 @@ fn engine(error: tract_onnx::prelude::TractError) -> GraphError {
 /// The graph with all types and shapes known.
 fn typed(bytes: &[u8], input: &str, output: &str, size: u32) -> Result<TypedModel, GraphError> {
     let proto = graph::parse(bytes, input, output, size)?;
-    let mut model: InferenceModel = tract_onnx::onnx().model_for_proto_model(&proto).map_err(engine)?;
+    let model: InferenceModel = tract_onnx::onnx().model_for_proto_model(&proto).map_err(engine)?;
     drop(proto);
-    model.analyse(false).map_err(engine)?;
     let model = model.into_typed().map_err(engine)?;
     for node in model.nodes() {
         for outlet in &node.outputs {

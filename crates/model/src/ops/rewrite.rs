@@ -47,6 +47,8 @@ fn rewrite_for(mut model: TypedModel, isa: Isa) -> TractResult<TypedModel> {
     for part in parts {
         part.apply(&mut model, isa)?;
     }
+    // The nodes that were replaced, and their weights, are not worth the engine's optimisation.
+    model.compact()?;
     Ok(model)
 }
 
