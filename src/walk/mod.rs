@@ -169,11 +169,8 @@ impl Walk {
         train.extend(plan.min_accuracy.clone().map(|least| ("minAccuracy", least)));
         take(2, &TrainModel { embedded: self.trainer }, train, context)?;
 
-        let export = vec![
-            ("training", text(&training)),
-            ("out", text(&model)),
-            ("weights", plan.weights.to_owned()),
-        ];
+        let export =
+            vec![("training", text(&training)), ("out", text(&model)), ("weights", plan.weights.to_owned())];
         take(3, &ExportModel { embedded: self.exporter }, export, context)?;
 
         let mut build = vec![("model", text(&model)), ("out", text(&images))];
