@@ -21,10 +21,11 @@ name = session.get_inputs()[0].name
 values = numpy.sin(numpy.arange(3 * 224 * 224, dtype=numpy.float32) * numpy.float32(0.37)).reshape(1, 3, 224, 224)
 session.run(None, {name: values})
 load = time.perf_counter() - start
-wall, cpu = [], []
+wall = []
+processor = time.thread_time()
 for _ in range(runs):
-    clock, processor = time.perf_counter(), time.thread_time()
+    clock = time.perf_counter()
     session.run(None, {name: values})
     wall.append((time.perf_counter() - clock) * 1e3)
-    cpu.append((time.thread_time() - processor) * 1e3)
-print(json.dumps({"load": round(load * 1e3, 1), "wall": statistics.median(wall), "cpu": statistics.median(cpu)}))
+cpu = (time.thread_time() - processor) * 1e3 / runs
+print(json.dumps({"load": load * 1e3, "wall": statistics.median(wall), "cpu": cpu}))

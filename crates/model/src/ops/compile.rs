@@ -26,7 +26,7 @@ impl Draft<'_> {
 }
 
 /// Weights up to this many bytes stay in the innermost caches while all rows pass by; with more, each block
-/// takes all rows before the next block is fetched.
+/// takes all rows, while the next block is fetched.
 const ROWS_FIRST_BYTES: usize = 256 << 10;
 
 impl Program {

@@ -86,19 +86,21 @@ impl Program {
         writes.clear_border(&mut output);
         match &step.work {
             Work::Conv { window, runs, blocks, rows_first } => {
-                let conv =
-                    Conv { step, window, runs, reads, writes, adds: step.residual.map(|v| &self.layouts[v]) };
+                let residual = residual.zip(step.residual.map(|value| &self.layouts[value]));
+                let conv = Conv { isa: self.isa, step, window, runs, source, reads, residual, writes };
                 let rows = conv.rows();
                 if *rows_first {
                     for y in 0..rows {
                         for block in blocks {
-                            conv.run(self.isa, block, y, source, residual, &mut output);
+                            conv.run(block, &block.weights, y, &mut output);
                         }
                     }
                 } else {
-                    for block in blocks {
+                    for (at, block) in blocks.iter().enumerate() {
+                        let next = &blocks.get(at + 1).unwrap_or(block).weights;
                         for y in 0..rows {
-                            conv.run(self.isa, block, y, source, residual, &mut output);
+                            let soon = &next[next.len() * y / rows..next.len() * (y + 1) / rows];
+                            conv.run(block, soon, y, &mut output);
                         }
                     }
                 }
@@ -168,12 +170,14 @@ fn window_start(window: &Window, reads: &Layout, y: usize) -> usize {
 
 /// A convolution step with all it reads and writes.
 struct Conv<'a> {
+    isa: Isa,
     step: &'a Step,
     window: &'a Window,
     runs: &'a [(usize, usize)],
+    source: &'a [f32],
     reads: &'a Layout,
+    residual: Option<(&'a [f32], &'a Layout)>,
     writes: &'a Layout,
-    adds: Option<&'a Layout>,
 }
 
 impl Conv<'_> {
@@ -184,33 +188,27 @@ impl Conv<'_> {
             && self.window.stride == (1, 1)
             && self.reads.pads == none
             && self.writes.pads == none
-            && self.adds.is_none_or(|adds| adds.pads == none)
+            && self.residual.is_none_or(|(_, layout)| layout.pads == none)
     }
 
     fn rows(&self) -> usize {
         if self.is_flat() { 1 } else { self.writes.height }
     }
 
-    fn run(
-        &self,
-        isa: Isa,
-        block: &Block,
-        y: usize,
-        source: &[f32],
-        residual: Option<&[f32]>,
-        output: &mut [f32],
-    ) {
-        let Self { step, window, runs, reads, writes, .. } = self;
+    /// Row `y` of one block of channels; `soon` is fetched meanwhile.
+    fn run(&self, block: &Block, soon: &[f32], y: usize, output: &mut [f32]) {
+        let Self { step, window, runs, source, reads, writes, .. } = self;
         let pixels = if self.is_flat() { writes.height * writes.width } else { writes.width };
-        let residual = residual.zip(self.adds).map(|(data, layout)| &data[layout.inner(y) + block.first..]);
+        let residual = self.residual.map(|(data, layout)| &data[layout.inner(y) + block.first..]);
         conv_row(
-            isa,
+            self.isa,
             &mut ConvRow {
                 input: &source[window_start(window, reads, y)..],
                 step: window.stride.1 * reads.pitch,
                 pixels,
                 runs,
                 weights: &block.weights,
+                soon,
                 bias: &block.bias,
                 residual,
                 output: &mut output[writes.inner(y) + block.first..],

@@ -27,11 +27,8 @@ const MAX_KERNEL: usize = 32;
 
 /// Replaces every part of `model` that has at least one convolution and that we can run. A node that is
 /// anything but expected is left to tract.
-pub(crate) fn rewrite(model: TypedModel) -> TractResult<TypedModel> {
-    rewrite_for(model, Isa::best())
-}
-
-fn rewrite_for(mut model: TypedModel, isa: Isa) -> TractResult<TypedModel> {
+pub(crate) fn rewrite(mut model: TypedModel) -> TractResult<TypedModel> {
+    let Some(isa) = Isa::best() else { return Ok(model) };
     let order = model.eval_order()?;
     let mut taken = vec![false; model.nodes.len()];
     let mut parts = Vec::new();

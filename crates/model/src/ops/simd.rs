@@ -63,9 +63,12 @@ impl Isa {
         all
     }
 
-    /// The first of [`Isa::all`].
-    pub(crate) fn best() -> Self {
-        Self::all().first().copied().unwrap_or(Self::Plain)
+    /// The first of [`Isa::all`], or `None` where the engine's own operators are better.
+    ///
+    /// That is 32-bit ARM: the engine has NEON kernels for it, while stable Rust offers no NEON there and
+    /// ours would compute one number at a time.
+    pub(crate) fn best() -> Option<Self> {
+        Self::all().first().copied().filter(|_| !cfg!(target_arch = "arm"))
     }
 
     /// Numbers in a vector: pixels are padded to a multiple of it.
@@ -104,6 +107,8 @@ pub(crate) struct ConvRow<'a> {
     pub(crate) runs: &'a [(usize, usize)],
     /// For each number under the window, in the runs' order, its weights: one vector after the other.
     pub(crate) weights: &'a [f32],
+    /// Numbers that are needed soon, fetched from far memory meanwhile.
+    pub(crate) soon: &'a [f32],
     /// What each sum starts from: one vector after the other, which also says how many there are.
     pub(crate) bias: &'a [f32],
     /// Added to each output; laid out as the output is.
@@ -204,11 +209,18 @@ pub(crate) fn depthwise_row(isa: Isa, row: &mut DepthwiseRow<'_>) {
     }
 }
 
+/// Numbers in a line of the caches.
+const LINE: usize = 64 / size_of::<f32>();
+
 /// A vector register. Each method is one instruction; all are inlined into code that was compiled for it.
 trait Vector: Copy {
     const LANES: usize;
     /// The most pixels in a tile: with [`Isa::block`] it fills the registers.
     const TILE: usize;
+    /// Asks for the cache line at `from`, which may lie anywhere: nothing is read. Does nothing where Rust
+    /// has no such instruction.
+    #[inline(always)]
+    fn fetch(_from: *const f32) {}
     /// `value` in every lane.
     ///
     /// # Safety
@@ -286,10 +298,14 @@ unsafe fn conv_tile<V: Vector, const BLOCK: usize, const PIXELS: usize>(row: &mu
         let mut sums = [bias; PIXELS];
         let mut weights = row.weights.as_ptr();
         let input = row.input.as_ptr().add(first * row.step);
+        // Each tile fetches its share of what is needed soon, a line for each input number.
+        let mut soon = row.soon.as_ptr().add(row.soon.len() * first / row.pixels);
         for &(offset, length) in row.runs {
             let windows: [*const f32; PIXELS] =
                 std::array::from_fn(|pixel| input.add(pixel * row.step + offset));
             for at in 0..length {
+                V::fetch(soon);
+                soon = soon.wrapping_add(LINE);
                 let factors: [V; BLOCK] = std::array::from_fn(|of| V::load(weights.add(of * V::LANES)));
                 weights = weights.add(BLOCK * V::LANES);
                 for (sums, window) in sums.iter_mut().zip(windows) {
@@ -438,9 +454,9 @@ impl Vector for Plain {
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::arch::x86_64::{
-        __m256, __m512, _mm256_add_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_max_ps, _mm256_min_ps,
-        _mm256_set1_ps, _mm256_storeu_ps, _mm512_add_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_max_ps,
-        _mm512_min_ps, _mm512_set1_ps, _mm512_storeu_ps,
+        __m256, __m512, _MM_HINT_T1, _mm_prefetch, _mm256_add_ps, _mm256_fmadd_ps, _mm256_loadu_ps,
+        _mm256_max_ps, _mm256_min_ps, _mm256_set1_ps, _mm256_storeu_ps, _mm512_add_ps, _mm512_fmadd_ps,
+        _mm512_loadu_ps, _mm512_max_ps, _mm512_min_ps, _mm512_set1_ps, _mm512_storeu_ps,
     };
 
     use super::{ConvRow, DepthwiseRow, Vector, conv_row_of, depthwise_row_of};
@@ -487,6 +503,12 @@ mod x86 {
             impl Vector for $name {
                 const LANES: usize = $lanes;
                 const TILE: usize = $tile;
+
+                #[inline(always)]
+                fn fetch(from: *const f32) {
+                    // SAFETY: SSE, which x86-64 always has; a prefetch cannot fault.
+                    unsafe { _mm_prefetch::<_MM_HINT_T1>(from.cast()) }
+                }
 
                 #[inline(always)]
                 unsafe fn splat(value: f32) -> Self {
