@@ -14,10 +14,10 @@ const BUDGETS: [(&str, u64); 8] = [
     ("build-modules", 4_000_000),
     ("generate-manifest", 4_000_000),
     ("deploy-modules", 4_000_000),
-    ("train-model", 22_000_000),
-    ("export-model", 22_000_000),
-    ("mynah", 22_000_000),
-    ("mynah-runtime", 20_000_000),
+    ("train-model", 18_000_000),
+    ("export-model", 18_000_000),
+    ("mynah", 18_000_000),
+    ("mynah-runtime", 15_000_000),
 ];
 
 /// Builds with the profile that ships and prints the sizes; with `check` a binary over its budget is an error.
