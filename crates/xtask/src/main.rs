@@ -1,5 +1,6 @@
 //! Generators and checks of this repository: `cargo xtask <what> [--check]`.
 
+mod dist;
 mod journey;
 mod judges;
 mod process;
@@ -13,6 +14,8 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 usage: cargo xtask <what>
 
+  dist [--out DIR] [--quick] [--runtime-only] [PLATFORM…]
+                      build what ships for linux/amd64, linux/arm64 and linux/arm/v7, or for those named
   journey embedded    walk the samples and every set of ../shared/datasets/dev, and have other programs judge
   schemas [--check]   write the JSON Schemas of the artifacts to schemas/, or check that they are up to date
   sizes [--check]     build what ships and print each binary's size, or fail where one is over its budget
@@ -23,6 +26,7 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let done = match words.as_slice() {
+        ["dist", rest @ ..] => dist::Dist::parse(rest).and_then(|dist| dist.build()),
         ["journey", "embedded"] => journey::embedded(),
         ["schemas"] => schemas::write(),
         ["schemas", "--check"] => schemas::check(),
