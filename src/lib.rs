@@ -7,6 +7,7 @@
 
 pub mod agent;
 pub mod artifact;
+pub mod azure;
 pub mod child;
 pub mod dataset;
 pub mod device;
