@@ -13,6 +13,7 @@ use crate::agent::azure::AzureConsole;
 use crate::agent::console::{ConsoleLayer, Severity};
 use crate::agent::local::LocalConsole;
 use crate::agent::{Console, Env, Inputs};
+use crate::secret::Masks;
 use crate::step::{Context, Step};
 
 /// Set when someone asked this process to stop.
@@ -87,15 +88,17 @@ pub fn parse(
 /// The console for whoever started this process; from here on `tracing` events go to it, and SIGINT,
 /// SIGTERM and SIGHUP ask the work to stop.
 pub fn console(env: &Env, matches: &clap::ArgMatches) -> Arc<dyn Console + Sync> {
+    let masks = Masks::process();
+    env.secrets().iter().for_each(|secret| masks.add(secret));
     let console: Arc<dyn Console + Sync> = if env.is_agent() {
-        Arc::new(AzureConsole::stdout(env.secrets(), &CANCELLED))
+        Arc::new(AzureConsole::stdout(masks, &CANCELLED))
     } else {
         let least = match (matches.get_flag("verbose"), matches.get_flag("quiet")) {
             (true, _) => Severity::Debug,
             (_, true) => Severity::Warning,
             _ => Severity::Info,
         };
-        Arc::new(LocalConsole::new(least, env.secrets(), &CANCELLED))
+        Arc::new(LocalConsole::new(least, masks, &CANCELLED))
     };
     // Debug events of our own crates only: an inference engine's would drown them.
     let ours = |metadata: &tracing::Metadata<'_>| {
@@ -111,8 +114,8 @@ pub fn console(env: &Env, matches: &clap::ArgMatches) -> Arc<dyn Console + Sync>
 }
 
 /// The context of a step in this process.
-pub fn context<'a>(console: &'a (dyn Console + Sync), env: &Env) -> Result<Context<'a>, Fault> {
-    Ok(Context { monitor: console, created: source_date(env)?, now: jiff::Timestamp::now })
+pub fn context<'a>(console: &'a (dyn Console + Sync), env: &'a Env) -> Result<Context<'a>, Fault> {
+    Ok(Context { monitor: console, env, created: source_date(env)?, now: jiff::Timestamp::now })
 }
 
 /// Runs `work`, tells its fault to the console and gives the exit code.

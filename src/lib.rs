@@ -7,14 +7,17 @@
 
 pub mod agent;
 pub mod artifact;
+pub mod azure;
 pub mod child;
 pub mod dataset;
 pub mod device;
 pub mod entry;
+pub mod http;
 pub mod install;
 pub mod manifest;
 pub mod oci;
 pub mod report;
+pub mod secret;
 pub mod speech;
 pub mod staging;
 pub mod step;

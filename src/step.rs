@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use mynah_contracts::{Fault, Monitor};
 
-use crate::agent::{Inputs, OptionSpec};
+use crate::agent::{Env, Inputs, OptionSpec};
 
 /// One of the six steps.
 ///
@@ -48,6 +48,8 @@ pub struct OutputSpec {
 pub struct Context<'a> {
     /// Shows progress, and says when to stop.
     pub monitor: &'a dyn Monitor,
+    /// The environment this process was started with: credentials, proxies, the agent's variables.
+    pub env: &'a Env,
     /// The time to write into artifacts, RFC 3339: from `SOURCE_DATE_EPOCH`, absent without it, so that
     /// equal inputs give equal bytes.
     pub created: Option<String>,

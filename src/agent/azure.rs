@@ -1,59 +1,73 @@
 //! The adapter for an Azure Pipelines agent: logging commands on standard output.
 
 use std::io::{self, Write};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use mynah_contracts::{Fault, Monitor};
 
-use super::command::{command, neutralise, redact};
+use super::command::{command, neutralise};
 use super::console::{Console, Severity, absolute};
+use crate::secret::Masks;
 use crate::step::Outcome;
 
 /// Speaks to the agent.
 pub struct AzureConsole<W: Write + Send> {
     out: Mutex<State<W>>,
-    secrets: Vec<String>,
+    masks: &'static Masks,
     cancelled: &'static AtomicBool,
 }
 
 struct State<W> {
     out: W,
+    /// How many masks the agent was told.
+    masked: usize,
     percent: Option<(String, u64)>,
 }
 
 impl AzureConsole<io::Stdout> {
     /// Speaks on standard output.
-    pub fn stdout(secrets: Vec<String>, cancelled: &'static AtomicBool) -> Self {
-        Self::new(io::stdout(), secrets, cancelled)
+    pub fn stdout(masks: &'static Masks, cancelled: &'static AtomicBool) -> Self {
+        Self::new(io::stdout(), masks, cancelled)
     }
 }
 
 impl<W: Write + Send> AzureConsole<W> {
-    /// Speaks on `out`; the secrets are masked before anything else is said.
-    pub fn new(out: W, secrets: Vec<String>, cancelled: &'static AtomicBool) -> Self {
-        let console = Self { out: Mutex::new(State { out, percent: None }), secrets, cancelled };
-        for secret in &console.secrets {
-            console.write(&command("task.setsecret", &[], secret));
-        }
+    /// Speaks on `out`; what `masks` holds is masked before anything else is said, what it comes to hold before
+    /// the next line.
+    pub fn new(out: W, masks: &'static Masks, cancelled: &'static AtomicBool) -> Self {
+        let console = Self { out: Mutex::new(State { out, masked: 0, percent: None }), masks, cancelled };
+        console.tell_masks(&mut console.lock());
         console
     }
 
+    fn lock(&self) -> MutexGuard<'_, State<W>> {
+        self.out.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell_masks(&self, state: &mut State<W>) {
+        for secret in self.masks.after(state.masked) {
+            let _ = writeln!(state.out, "{}", command("task.setsecret", &[], &secret));
+            state.masked += 1;
+        }
+    }
+
     fn write(&self, line: &str) {
-        let mut state = self.out.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut state = self.lock();
+        self.tell_masks(&mut state);
         // An agent that no longer listens is no reason to fail the work.
         let _ = writeln!(state.out, "{line}");
         let _ = state.out.flush();
     }
 
     fn say(&self, text: &str) {
-        for line in redact(text, &self.secrets).lines() {
+        for line in self.masks.hide(text).lines() {
             self.write(&neutralise(line));
         }
     }
 
     fn issue(&self, kind: &str, text: &str) {
-        let text = redact(text, &self.secrets);
+        let text = self.masks.hide(text);
         self.write(&command("task.logissue", &[("type", kind)], &neutralise(&text)));
     }
 }
@@ -61,7 +75,7 @@ impl<W: Write + Send> AzureConsole<W> {
 impl<W: Write + Send> Monitor for AzureConsole<W> {
     fn progress(&self, what: &str, done: u64, total: u64) {
         let percent = (done.min(total) * 100).checked_div(total).unwrap_or(100);
-        let mut state = self.out.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut state = self.lock();
         // Each command is a line in the log: one per percent is enough.
         if state.percent.as_ref().is_none_or(|(last, shown)| last != what || *shown < percent) {
             state.percent = Some((what.to_owned(), percent));
@@ -80,7 +94,7 @@ impl<W: Write + Send> Console for AzureConsole<W> {
     fn log(&self, severity: Severity, text: &str) {
         match severity {
             Severity::Debug => {
-                let text = redact(text, &self.secrets);
+                let text = self.masks.hide(text);
                 self.write(&command("task.debug", &[], &neutralise(&text)));
             }
             Severity::Info => self.say(text),
@@ -96,7 +110,7 @@ impl<W: Write + Send> Console for AzureConsole<W> {
     fn finished(&self, outcome: &Outcome) {
         self.say(&outcome.headline);
         for (name, value) in &outcome.variables {
-            let value = redact(value, &self.secrets);
+            let value = self.masks.hide(value);
             self.write(&command("task.setvariable", &[("variable", name), ("isOutput", "true")], &value));
         }
         self.publish(outcome);
@@ -111,11 +125,7 @@ impl<W: Write + Send> Console for AzureConsole<W> {
         self.issue("error", &text);
         let result =
             if fault.kind() == mynah_contracts::FaultKind::Cancelled { "Canceled" } else { "Failed" };
-        self.write(&command(
-            "task.complete",
-            &[("result", result)],
-            &neutralise(&redact(&text, &self.secrets)),
-        ));
+        self.write(&command("task.complete", &[("result", result)], &neutralise(&self.masks.hide(&text))));
     }
 }
 
@@ -163,7 +173,9 @@ mod tests {
 
     fn said(secrets: &[&str], speak: impl FnOnce(&AzureConsole<Shared>)) -> String {
         let out = Shared::default();
-        let console = AzureConsole::new(out.clone(), secrets.iter().map(|&s| s.to_owned()).collect(), &CALM);
+        let masks: &'static Masks = Box::leak(Box::default());
+        secrets.iter().for_each(|secret| masks.add(secret));
+        let console = AzureConsole::new(out.clone(), masks, &CALM);
         speak(&console);
         String::from_utf8(out.0.lock().unwrap().clone()).unwrap()
     }
@@ -178,6 +190,17 @@ mod tests {
             text,
             "##vso[task.setsecret]hunter22\nthe key is ***\n##vso[task.logissue type=warning]***\n"
         );
+    }
+
+    #[test]
+    fn a_secret_that_comes_later_is_masked_before_the_next_line() {
+        let text = said(&[], |console| {
+            console.log(Severity::Info, "signing in");
+            console.masks.add("token4711");
+            console.log(Severity::Info, "got token4711");
+            console.log(Severity::Info, "done");
+        });
+        assert_eq!(text, "signing in\n##vso[task.setsecret]token4711\ngot ***\ndone\n");
     }
 
     #[test]

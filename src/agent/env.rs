@@ -19,6 +19,14 @@ impl Env {
         self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
 
+    /// The variables that begin with `prefix`, the rest of their names and their values; empty ones count as absent.
+    pub fn starting_with<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = (&'a str, &'a str)> {
+        self.0
+            .range::<str, _>((std::ops::Bound::Included(prefix), std::ops::Bound::Unbounded))
+            .map_while(move |(name, value)| Some((name.strip_prefix(prefix)?, value.as_str())))
+            .filter(|(_, value)| !value.is_empty())
+    }
+
     /// Whether an Azure Pipelines agent started this process: it sets `TF_BUILD=True` for every task.
     pub fn is_agent(&self) -> bool {
         self.get("TF_BUILD").is_some_and(|value| value.eq_ignore_ascii_case("true"))

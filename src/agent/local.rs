@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use mynah_contracts::{Fault, Monitor};
 
-use super::command::redact;
 use super::console::{Console, Severity};
+use crate::secret::Masks;
 use crate::step::Outcome;
 
 /// Speaks to a person.
@@ -16,13 +16,13 @@ pub struct LocalConsole {
     bar: ProgressBar,
     shown: Mutex<String>,
     least: Severity,
-    secrets: Vec<String>,
+    masks: &'static Masks,
     cancelled: &'static AtomicBool,
 }
 
 impl LocalConsole {
     /// Speaks on the terminal; lines less grave than `least` are left out.
-    pub fn new(least: Severity, secrets: Vec<String>, cancelled: &'static AtomicBool) -> Self {
+    pub fn new(least: Severity, masks: &'static Masks, cancelled: &'static AtomicBool) -> Self {
         let target = if io::stderr().is_terminal() {
             ProgressDrawTarget::stderr()
         } else {
@@ -32,11 +32,11 @@ impl LocalConsole {
         if let Ok(style) = ProgressStyle::with_template("{msg:28} [{bar:32}] {pos}/{len}") {
             bar.set_style(style.progress_chars("=> "));
         }
-        Self { bar, shown: Mutex::new(String::new()), least, secrets, cancelled }
+        Self { bar, shown: Mutex::new(String::new()), least, masks, cancelled }
     }
 
     fn stderr(&self, text: &str) {
-        let text = redact(text, &self.secrets);
+        let text = self.masks.hide(text);
         self.bar.suspend(|| {
             // Nobody left to read is no reason to fail the work.
             let _ = writeln!(io::stderr(), "{text}");
@@ -78,7 +78,7 @@ impl Console for LocalConsole {
     }
 
     fn result(&self, text: &str) {
-        let text = redact(text, &self.secrets);
+        let text = self.masks.hide(text);
         self.bar.suspend(|| {
             let _ = writeln!(io::stdout(), "{text}");
         });

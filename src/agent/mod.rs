@@ -5,11 +5,13 @@
 
 pub mod azure;
 pub mod command;
+mod connection;
 pub mod console;
 mod env;
 mod inputs;
 pub mod local;
 
+pub use connection::{Connection, ConnectionError};
 pub use console::Console;
 pub use env::Env;
 pub use inputs::{InputError, Inputs, OptionKind, OptionSpec};

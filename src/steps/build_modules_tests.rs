@@ -6,6 +6,7 @@ use mynah_contracts::{Quiet, Sha256Digest};
 use mynah_testkit::{edit_card, tiny_labels, tiny_model_package, tiny_speech};
 
 use super::*;
+use crate::agent::Env;
 use crate::oci::layout::Layout;
 use crate::oci::spec::annotation;
 
@@ -47,8 +48,9 @@ impl Bench {
         ]);
         options.extend(more.iter().map(|(name, value)| (*name, (*value).to_owned())));
         let plan = BuildModules::plan(&Inputs::from_pairs(BuildModules::OPTIONS, options))?;
-        let context =
-            Context { monitor: &Quiet, created: created.map(str::to_owned), now: jiff::Timestamp::now };
+        let env = Env::default();
+        let created = created.map(str::to_owned);
+        let context = Context { monitor: &Quiet, env: &env, created, now: jiff::Timestamp::now };
         BuildModules.run(&plan, &context)
     }
 

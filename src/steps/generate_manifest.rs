@@ -144,6 +144,7 @@ Example:
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::agent::Env;
     use mynah_contracts::{Quiet, SchemaVersion, Tool, to_json};
 
     fn run(folder: &Path, template: Option<&str>) -> Result<Outcome, Fault> {
@@ -152,7 +153,10 @@ mod tests {
             .into_iter()
             .chain(template.map(|template| ("template", text(template))));
         let plan = GenerateManifest::plan(&Inputs::from_pairs(GenerateManifest::OPTIONS, options))?;
-        GenerateManifest.run(&plan, &Context { monitor: &Quiet, created: None, now: jiff::Timestamp::now })
+        GenerateManifest.run(
+            &plan,
+            &Context { monitor: &Quiet, env: &Env::default(), created: None, now: jiff::Timestamp::now },
+        )
     }
 
     /// No modules, and a template that names none.

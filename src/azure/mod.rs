@@ -1,0 +1,3 @@
+//! Azure: signing in, and what its services share.
+
+pub mod auth;
