@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 use tempfile::NamedTempFile;
 
 use super::OciError;
+use super::base::layer_media_type;
 use super::layer::{Layer, WrittenLayer};
 use super::spec::{
     Descriptor, ImageConfig, Index, LayoutMarker, Manifest, PlatformFields, annotation, canonical, media_type,
@@ -238,7 +239,7 @@ impl Layout {
                 self.document::<ImageConfig>(&manifest.config, "image configuration")?;
                 for layer in &manifest.layers {
                     let mut blob = self.blob(layer)?;
-                    io::copy(&mut blob, &mut io::sink()).map_err(OciError::io("read", &self.path(layer)))?;
+                    io::copy(&mut blob, &mut io::sink()).map_err(OciError::io("read", &self.blob_path(layer)))?;
                     blob.finish()?;
                 }
             }
@@ -251,7 +252,7 @@ impl Layout {
     /// # Errors
     /// When it is missing or its size is not the one promised.
     pub fn blob(&self, descriptor: &Descriptor) -> Result<BlobReader, OciError> {
-        let path = self.path(descriptor);
+        let path = self.blob_path(descriptor);
         let file = File::open(&path).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => {
                 OciError::MissingBlob { digest: descriptor.digest, layout: self.folder.clone() }
@@ -270,7 +271,8 @@ impl Layout {
         })
     }
 
-    fn path(&self, descriptor: &Descriptor) -> PathBuf {
+    /// Where the blob's file is, if it is there.
+    pub fn blob_path(&self, descriptor: &Descriptor) -> PathBuf {
         self.folder.join("blobs").join("sha256").join(descriptor.digest.hex())
     }
 
@@ -288,7 +290,7 @@ impl Layout {
         }
         let mut blob = self.blob(descriptor)?;
         let mut bytes = Vec::new();
-        blob.read_to_end(&mut bytes).map_err(OciError::io("read", &self.path(descriptor)))?;
+        blob.read_to_end(&mut bytes).map_err(OciError::io("read", &self.blob_path(descriptor)))?;
         blob.finish()?;
         parse(&bytes, &descriptor.digest.to_string(), form)
     }
@@ -321,11 +323,10 @@ impl Layout {
             let available = format!("{}/{}", config.platform.os, config.platform.architecture);
             return Err(OciError::NoSuchPlatform { digest: descriptor.digest, platform, available });
         }
-        if let Some(layer) = manifest.layers.iter().find(|layer| layer.media_type != media_type::LAYER) {
-            return Err(OciError::Unsupported {
-                what: layer.digest.to_string(),
-                problem: format!("is a layer of the type `{}`", layer.media_type.escape_debug()),
-            });
+        for layer in &manifest.layers {
+            if let Err(problem) = layer_media_type(&layer.media_type) {
+                return Err(OciError::Unsupported { what: layer.digest.to_string(), problem });
+            }
         }
         if manifest.layers.len() != config.rootfs.diff_ids.len() {
             let problem = format!(

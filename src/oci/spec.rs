@@ -17,6 +17,8 @@ pub mod media_type {
     pub const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
     /// A layer: a gzipped tar archive.
     pub const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+    /// A layer: a tar archive as it is.
+    pub const LAYER_TAR: &str = "application/vnd.oci.image.layer.v1.tar";
 }
 
 /// Keys of annotations (image-spec, annotations.md) and our own.
