@@ -5,10 +5,15 @@
 //! | JPEG photos of one colour with noise | [`solid_colour_jpeg`] |
 //! | a model package that tells red, green and blue apart | [`tiny_model_package`] |
 //! | clips of its labels, real WAV files | [`tiny_speech`] |
+//!
+//! And doubles of the services that the steps speak with: each keeps its state, is strict about what it is
+//! asked, records every exchange ([`wire`]) and goes wrong where a test says so ([`faults`]).
 
 mod clips;
+pub mod faults;
 mod photos;
 mod tiny_model;
+pub mod wire;
 
 pub use clips::{replace_clip, tiny_speech};
 pub use photos::{BLUE, GREEN, GREY, RED, solid_colour_jpeg};
