@@ -11,6 +11,7 @@
 
 mod clips;
 pub mod faults;
+pub mod iothub;
 mod photos;
 mod tiny_model;
 pub mod wire;
