@@ -5,9 +5,11 @@
 //! | JPEG photos of one colour with noise | [`solid_colour_jpeg`] |
 //! | a model package that tells red, green and blue apart | [`tiny_model_package`] |
 //! | clips of its labels, real WAV files | [`tiny_speech`] |
+//! | a strict registry with faults on demand | [`registry::Registry`] |
 
 mod clips;
 mod photos;
+pub mod registry;
 mod tiny_model;
 
 pub use clips::{replace_clip, tiny_speech};
