@@ -8,11 +8,13 @@
 //!
 //! And doubles of the services that the steps speak with: each keeps its state, is strict about what it is
 //! asked, records every exchange ([`wire`]) and goes wrong where a test says so ([`faults`]).
+//! | a strict registry with faults on demand | [`registry::Registry`] |
 
 mod clips;
 pub mod faults;
 pub mod iothub;
 mod photos;
+pub mod registry;
 mod tiny_model;
 pub mod wire;
 
