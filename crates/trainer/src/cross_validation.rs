@@ -1,19 +1,28 @@
 //! Chooses the L2 penalty by cross-validation on the folds the dataset records, and keeps what each photo got from
 //! the head that had not learnt from it.
 
-use rayon::prelude::*;
-
 use crate::calibration::HeldOut;
-use crate::head::{Cancelled, Examples, Fit, TRIAL_GRADIENT, fit, softmax, spread};
+use crate::dual::{self, Member};
+use crate::head::{Cancelled, softmax};
+use crate::kernel::Kernel;
 use crate::matrix::Matrix;
 
-/// Penalties tried, from strong to weak, as multiples of the embeddings' mean squared distance from their mean:
-/// so they fit any backbone. Half a decade apart; beyond both ends the loss only rises, and the path ends early
-/// once it does.
+/// Penalties, from strong to weak, as multiples of the embeddings' mean squared distance from their mean: so they
+/// fit any backbone. Half a decade apart.
 const PENALTIES: [f64; 9] = [1e-2, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5, 3e-6, 1e-6];
 
-/// After so many penalties without a better loss the weaker ones are not tried.
+/// The search begins here and goes where the loss falls.
+const FIRST: usize = 4;
+
+/// After so many penalties without a better loss the search goes no further that way.
 const PATIENCE: usize = 2;
+
+/// How long the gradient of a fit may be that is only compared with others; embeddings have length 1. The
+/// logits it leaves differ by a few hundredths from the minimum's.
+const TRIAL_GRADIENT: f64 = 1e-4;
+
+/// The same for the fit to all photos, which [`crate::head::fit`] completes in 64 bits.
+const FINAL_GRADIENT: f64 = 2e-5;
 
 /// The photos of a dataset as numbers.
 #[derive(Clone, Debug)]
@@ -66,6 +75,10 @@ pub struct CrossValidation {
     pub logits: Vec<Vec<f64>>,
     /// How many folds hold photos.
     pub folds: u8,
+    /// Where the fit to all photos with that penalty may begin: nearly its [`Fit::parameters`].
+    ///
+    /// [`Fit::parameters`]: crate::head::Fit::parameters
+    pub start: Vec<f64>,
 }
 
 impl CrossValidation {
@@ -109,41 +122,82 @@ pub fn cross_validate(
     if present.len() < 2 {
         return Err(CrossValidationError::TooFewFolds { folds: present.len() });
     }
-    let mut folds: Vec<Fold> = present.iter().map(|fold| Fold::new(samples, *fold)).collect();
-    let all = samples.all_rows();
-    let scale = spread(Examples { embeddings: &samples.embeddings, rows: &all, labels: samples.labels });
-    // Embeddings that are all equal have no spread; any penalty gives the same head.
-    let scale = if scale > 0.0 { scale } else { 1.0 };
-    let fits = (PENALTIES.len() * folds.len()) as u64;
+    let kernel = Kernel::of(&samples.embeddings);
+    let folds: Vec<Fold> = present.iter().map(|fold| Fold::new(samples, *fold)).collect();
+    let mut search = Search { samples, kernel: &kernel, folds: &folds, path: Vec::new(), best: None };
+    let fits = ((PENALTIES.len() + 1) * folds.len()) as u64;
+    let told = |search: &Search<'_>| progress((search.path.len() * folds.len()) as u64, fits);
 
-    let mut path: Vec<(f64, f64)> = Vec::new();
-    let mut best: Option<(f64, f64, Vec<Vec<f64>>)> = None;
-    let mut worse = 0;
-    for penalty in PENALTIES {
-        let l2 = penalty * scale;
-        folds.par_iter_mut().try_for_each(|fold| fold.fit(samples, l2, cancelled))?;
-        let mut logits = vec![Vec::new(); samples.truth.len()];
-        for fold in &folds {
-            for photo in &fold.held_out {
-                logits[*photo] = fold.logits(samples.original(*photo));
-            }
-        }
-        let loss = mean_log_loss(&logits, &samples.truth);
-        path.push((l2, loss));
-        progress((path.len() * folds.len()) as u64, fits);
-        if best.as_ref().is_none_or(|(_, least, _)| loss < *least) {
-            best = Some((l2, loss, logits));
-            worse = 0;
-        } else {
-            worse += 1;
-            if worse == PATIENCE {
-                break;
-            }
-        }
+    let (stronger, weaker) = PENALTIES.split_at(FIRST);
+    search.walk(weaker.iter(), &told, cancelled)?;
+    if search.best.as_ref().is_some_and(|best| Some(&best.penalty) == weaker.first()) {
+        search.walk(stronger.iter().rev(), &told, cancelled)?;
     }
+    let Search { path, best, .. } = search;
+    let Best { penalty, logits, .. } = best.unwrap_or_default();
+    let mut all = [Member::new(samples.all_rows(), samples.labels)];
+    dual::fit(&kernel, &mut all, (penalty, FINAL_GRADIENT), cancelled)?;
     progress(fits, fits);
-    let (l2, _, logits) = best.unwrap_or_default();
-    Ok(CrossValidation { l2, path, logits, folds: present.len() as u8 })
+    let [all] = all;
+    Ok(CrossValidation {
+        l2: penalty * kernel.spread(),
+        path: path.into_iter().map(|(penalty, loss)| (penalty * kernel.spread(), loss)).collect(),
+        logits,
+        folds: present.len() as u8,
+        start: all.parameters(&kernel),
+    })
+}
+
+/// Penalties tried so far.
+struct Search<'a> {
+    samples: &'a Samples,
+    kernel: &'a Kernel<'a>,
+    folds: &'a [Fold],
+    path: Vec<(f64, f64)>,
+    best: Option<Best>,
+}
+
+#[derive(Default)]
+struct Best {
+    penalty: f64,
+    loss: f64,
+    logits: Vec<Vec<f64>>,
+}
+
+impl Search<'_> {
+    /// Tries `penalties` one after another, each beginning where the last one ended, until the loss only rises.
+    fn walk<'p>(
+        &mut self,
+        penalties: impl Iterator<Item = &'p f64>,
+        told: &dyn Fn(&Self),
+        cancelled: &(dyn Fn() -> bool + Sync),
+    ) -> Result<(), Cancelled> {
+        let mut members: Vec<Member> = self.folds.iter().map(Fold::member).collect();
+        let mut worse = 0;
+        for &penalty in penalties {
+            dual::fit(self.kernel, &mut members, (penalty, TRIAL_GRADIENT), cancelled)?;
+            let known = dual::logits(self.kernel, &members);
+            let mut logits = vec![Vec::new(); self.samples.truth.len()];
+            for (fold, known) in self.folds.iter().zip(&known) {
+                for photo in &fold.held_out {
+                    logits[*photo] = fold.logits(known, photo * self.samples.copies, self.samples.labels);
+                }
+            }
+            let loss = mean_log_loss(&logits, &self.samples.truth);
+            self.path.push((penalty, loss));
+            told(self);
+            if self.best.as_ref().is_none_or(|best| loss < best.loss) {
+                self.best = Some(Best { penalty, loss, logits });
+                worse = 0;
+            } else {
+                worse += 1;
+                if worse == PATIENCE {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 /// One fold: what is learnt from the others, and which photos are then predicted.
@@ -153,9 +207,6 @@ struct Fold {
     /// Rows to learn from, with indices into `present`.
     rows: Vec<(usize, usize)>,
     held_out: Vec<usize>,
-    labels: usize,
-    /// The fit at the last penalty, where the next one begins.
-    last: Option<Fit>,
 }
 
 impl Fold {
@@ -169,31 +220,22 @@ impl Fold {
             .filter_map(|(row, label)| Some((row, present.binary_search(&label).ok()?)))
             .collect();
         let held_out = (0..samples.truth.len()).filter(|photo| samples.folds[*photo] == fold).collect();
-        Self { present, rows, held_out, labels: samples.labels, last: None }
+        Self { present, rows, held_out }
     }
 
-    fn fit(
-        &mut self,
-        samples: &Samples,
-        l2: f64,
-        cancelled: &(dyn Fn() -> bool + Sync),
-    ) -> Result<(), Cancelled> {
-        let examples =
-            Examples { embeddings: &samples.embeddings, rows: &self.rows, labels: self.present.len() };
-        let start = self.last.as_ref().map(|fit| fit.parameters.as_slice());
-        self.last = Some(fit(examples, l2, TRIAL_GRADIENT, start, cancelled)?);
-        Ok(())
+    fn member(&self) -> Member {
+        Member::new(self.rows.clone(), self.present.len())
     }
 
-    /// The logits over all labels. One that was not learnt is as improbable as the least probable one that was:
-    /// the true likelihood would be zero, and one photo would then decide the mean.
-    fn logits(&self, embedding: &[f32]) -> Vec<f64> {
-        let Some(fit) = &self.last else { return vec![0.0; self.labels] };
-        let known = fit.head.logits(embedding);
+    /// The logits of a row over all labels, from those of all rows over the labels that were learnt. One that was not
+    /// is as improbable as the least probable one that was: the true likelihood would be zero, and one photo would
+    /// then decide the mean.
+    fn logits(&self, known: &[f64], row: usize, labels: usize) -> Vec<f64> {
+        let known = &known[row * self.present.len()..(row + 1) * self.present.len()];
         let least = known.iter().copied().fold(f64::INFINITY, f64::min);
-        let mut logits = vec![least; self.labels];
+        let mut logits = vec![least; labels];
         for (label, logit) in self.present.iter().zip(known) {
-            logits[*label] = logit;
+            logits[*label] = *logit;
         }
         logits
     }

@@ -177,7 +177,7 @@ fn validate(samples: &Samples, monitor: &dyn Monitor) -> Result<CrossValidation,
 fn fit_all(samples: &Samples, found: &CrossValidation, monitor: &dyn Monitor) -> Result<Fit, TrainerError> {
     let rows = samples.all_rows();
     let examples = Examples { embeddings: &samples.embeddings, rows: &rows, labels: samples.labels };
-    let fit = fit(examples, found.l2, FINAL_GRADIENT, None, &|| monitor.cancelled())
+    let fit = fit(examples, found.l2, FINAL_GRADIENT, Some(&found.start), &|| monitor.cancelled())
         .map_err(|_| TrainerError::Cancelled)?;
     if !fit.converged {
         tracing::warn!(gradient = fit.gradient, iterations = fit.iterations, "the head has not converged");

@@ -22,9 +22,6 @@ const MAX_PARTS: usize = 16;
 /// The largest gradient component a final fit may leave: in units of mean log loss per unit of weight.
 pub const FINAL_GRADIENT: f64 = 1e-6;
 
-/// The same for fits that are only compared with each other.
-pub const TRIAL_GRADIENT: f64 = 1e-4;
-
 const MAX_ITERATIONS: u32 = 5000;
 
 /// Logits = weight · embedding + bias.
@@ -126,20 +123,6 @@ pub fn fit(
         converged: minimum.ending != Ending::Exhausted,
         parameters: minimum.point,
     })
-}
-
-/// The mean squared distance of the examples' embeddings from their mean: the scale of a sensible L2 penalty.
-pub fn spread(examples: Examples<'_>) -> f64 {
-    let mean = mean(&examples);
-    let sums: Vec<f64> = parts(examples.rows)
-        .map(|rows| {
-            rows.iter()
-                .flat_map(|&(row, _)| examples.embeddings.row(row).iter().zip(&mean))
-                .map(|(x, mean)| (f64::from(*x) - mean).powi(2))
-                .sum()
-        })
-        .collect();
-    sums.iter().sum::<f64>() / examples.rows.len().max(1) as f64
 }
 
 /// Softmax in 64 bits.

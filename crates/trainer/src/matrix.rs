@@ -1,4 +1,4 @@
-//! Rows of equal length, and the two matrix products that fitting a head needs.
+//! Rows of equal length, and the matrix products that fitting a head needs.
 
 /// Row-major 32-bit floats: one embedding per row.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -29,6 +29,14 @@ impl Matrix {
     /// Where there is no such row.
     pub fn row(&self, index: usize) -> &[f32] {
         &self.values[index * self.columns..(index + 1) * self.columns]
+    }
+
+    /// The numbers of the rows from `start` on, up to but without `end`, row after row.
+    ///
+    /// # Panics
+    /// Where there are no such rows.
+    pub(crate) fn rows_between(&self, start: usize, end: usize) -> &[f32] {
+        &self.values[start * self.columns..end * self.columns]
     }
 
     /// The row at `index`, to be written.
@@ -63,6 +71,69 @@ pub(crate) fn add_transposed_product(a: &[f64], b: &[f64], k: usize, c: &mut [f6
     let (m, n) = (a.len() / k, b.len() / k);
     assert!(a.len() == k * m && b.len() == k * n && c.len() == m * n, "shapes do not fit");
     dgemm(Shape { m, k, n }, 1.0, (a, 1, m), (b, n, 1), c);
+}
+
+/// Numbers seen as a matrix, perhaps transposed.
+#[derive(Clone, Copy)]
+pub(crate) struct View<'a> {
+    values: &'a [f32],
+    rows: usize,
+    columns: usize,
+    row_stride: usize,
+    column_stride: usize,
+}
+
+impl<'a> View<'a> {
+    /// Row-major numbers, `columns` in a row.
+    pub(crate) fn of(values: &'a [f32], columns: usize) -> Self {
+        let rows = values.len().checked_div(columns).unwrap_or(0);
+        Self { values, rows, columns, row_stride: columns, column_stride: 1 }
+    }
+
+    /// Rows and columns exchanged; nothing is copied.
+    pub(crate) fn transposed(self) -> Self {
+        Self {
+            values: self.values,
+            rows: self.columns,
+            columns: self.rows,
+            row_stride: self.column_stride,
+            column_stride: self.row_stride,
+        }
+    }
+}
+
+/// `c = a · b` in 32 bits, `c` row-major with `stride` numbers from a row's begin to the next one's. One thread, as
+/// [`dgemm`].
+///
+/// # Panics
+/// Where the shapes do not fit each other, or `c` has no room.
+#[expect(unsafe_code, reason = "matrixmultiply takes pointers; the lengths they span are checked before")]
+pub(crate) fn product(a: View<'_>, b: View<'_>, c: &mut [f32], stride: usize) {
+    let (m, k, n) = (a.rows, a.columns, b.columns);
+    if m == 0 || n == 0 {
+        return;
+    }
+    assert!(k == b.rows && stride >= n && c.len() >= (m - 1) * stride + n, "shapes do not fit");
+    // SAFETY: a `View` spans `rows` × `columns` numbers of its slice at its strides by construction, `c` holds m rows
+    // of n numbers at `stride` as asserted, and is borrowed mutably, so it overlaps neither.
+    unsafe {
+        matrixmultiply::sgemm(
+            m,
+            k,
+            n,
+            1.0,
+            a.values.as_ptr(),
+            a.row_stride as isize,
+            a.column_stride as isize,
+            b.values.as_ptr(),
+            b.row_stride as isize,
+            b.column_stride as isize,
+            0.0,
+            c.as_mut_ptr(),
+            stride as isize,
+            1,
+        );
+    }
 }
 
 struct Shape {
@@ -122,8 +193,21 @@ mod tests {
             for i in 0..m {
                 for j in 0..n {
                     let sum: f64 = (0..k).map(|l| a[i * k + l] * b[j * k + l]).sum();
-                    prop_assert_eq!(c[i * n + j].to_bits(), sum.to_bits());
+                    // Equal as numbers: an empty sum of floats is −0.
+                    prop_assert_eq!(c[i * n + j] - sum, 0.0);
                 }
+            }
+            // In 32 bits; the numbers are small enough to be summed without rounding where they are whole and few.
+            let small = |values: &[f64]| values.iter().map(|x| (x / 256.0).round() as f32).collect::<Vec<_>>();
+            let (a32, b32) = (small(&a), small(&b));
+            let mut c32 = vec![f32::NAN; m * (n + 2)];
+            product(View::of(&a32, k), View::of(&b32, k).transposed(), &mut c32, n + 2);
+            for i in 0..m {
+                for j in 0..n {
+                    let sum: f32 = (0..k).map(|l| a32[i * k + l] * b32[j * k + l]).sum();
+                    prop_assert!((c32[i * (n + 2) + j] - sum).abs() < 1e-3);
+                }
+                prop_assert!(c32[i * (n + 2) + n].is_nan(), "what lies between the rows is left alone");
             }
             // The same numbers read as k × m and k × n.
             let mut c = vec![1.0; m * n];
@@ -131,7 +215,7 @@ mod tests {
             for i in 0..m {
                 for j in 0..n {
                     let sum: f64 = (0..k).map(|l| a[l * m + i] * b[l * n + j]).sum();
-                    prop_assert_eq!(c[i * n + j].to_bits(), (sum + 1.0).to_bits());
+                    prop_assert_eq!(c[i * n + j] - (sum + 1.0), 0.0);
                 }
             }
         }
