@@ -50,11 +50,9 @@ impl fmt::Display for Plan {
 
 /// A gate was missed.
 #[derive(Debug, thiserror::Error)]
-#[error("the cross-validated accuracy is {measured:.4}, at least {required} is asked for{confused}")]
+#[error("{failure}")]
 struct GateMissed {
-    measured: f64,
-    required: f64,
-    confused: String,
+    failure: String,
     reports: String,
 }
 
@@ -178,28 +176,15 @@ Example:
             holdout: request.holdout,
             gates: &gates,
         };
-        let missed = gates.iter().find(|gate| !gate.passed);
-        let (folder, missed) = if let Some(gate) = missed {
+        let failure = gates.iter().find_map(|gate| gate.failure(&training));
+        let (folder, missed) = if let Some(failure) = failure {
             let rejected = rejected_place(&plan.out);
             let staged = StagedFolder::begin(&rejected, "report.md")?;
             report.write_all(staged.path())?;
             let folder = staged.publish()?;
-            let confused = report::most_confused(&training.cross_validation, &training.labels);
-            let confused: Vec<String> = confused
-                .iter()
-                .take(3)
-                .map(|pair| format!("`{}` taken for `{}`", pair.truth, pair.predicted))
-                .collect();
-            let confused =
-                if confused.is_empty() { String::new() } else { format!(": {}", confused.join(", ")) };
             let reports =
                 plan.out.with_file_name(folder.file_name().unwrap_or_default()).display().to_string();
-            (
-                folder,
-                Some(
-                    GateMissed { measured: gate.measured, required: gate.required, confused, reports }.into(),
-                ),
-            )
+            (folder, Some(GateMissed { failure, reports }.into()))
         } else {
             report.write_all(staged.path())?;
             staged.write(Training::FILE, &to_json(&training))?;
