@@ -58,7 +58,8 @@ impl Bench {
             created: None,
         };
         let mut layout = LayoutWriter::open(&at("images/mynah-runtime")).unwrap();
-        let (descriptor, image) = contents.write(&mut layout, "mynah-runtime", &Quiet).unwrap();
+        let cache = crate::oci::layer_cache::LayerCache::new(&at("cache"));
+        let (descriptor, image) = contents.write(&mut layout, &cache, "mynah-runtime", &Quiet).unwrap();
         let index =
             write_index(&mut layout, vec![descriptor], contents.annotations("mynah-runtime")).unwrap();
         layout.finish(index.clone(), "tag").unwrap();

@@ -79,6 +79,9 @@ pub enum OciError {
         /// The digest of the bytes read.
         found: Sha256Digest,
     },
+    /// A layer's content was not the same when it was read a second time.
+    #[error("a file changed while the image was being built")]
+    ChangedMeanwhile,
     /// A layer holds what cannot be unpacked safely.
     #[error("the layer's entry `{entry}` {problem}")]
     UnsafeEntry {
@@ -140,6 +143,7 @@ impl Diagnosis for OciError {
             Self::NotALayout(_) => "choose an empty folder, so that nothing of yours is replaced",
             Self::MissingBlob { .. } | Self::Corrupt { .. } => "run build-modules again: it mends the layout",
             Self::ChangedFile { .. } => "run the step that wrote it again, or restore the file",
+            Self::ChangedMeanwhile => "run it again when nothing writes to the folders it reads",
             Self::NoSuchPlatform { .. } => "run build-modules for this platform",
             _ => return None,
         };

@@ -10,12 +10,14 @@ use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use mynah_contracts::{Hasher, Platform, Sha256Digest};
+use rayon::iter::{IntoParallelRefIterator as _, ParallelIterator as _};
 use serde::de::DeserializeOwned;
 use tempfile::NamedTempFile;
 
 use super::OciError;
 use super::base::layer_media_type;
 use super::layer::{Layer, WrittenLayer};
+use super::layer_cache::LayerCache;
 use super::spec::{
     Descriptor, ImageConfig, Index, LayoutMarker, Manifest, PlatformFields, annotation, canonical, media_type,
 };
@@ -75,18 +77,76 @@ impl LayoutWriter {
         Ok(descriptor)
     }
 
-    /// Adds a layer, written and compressed here.
+    /// Adds layers, in their order. What `cache` knows is not compressed again; what it does not is kept there.
     ///
     /// # Errors
-    /// When one of its files cannot be read or is not the one expected, or the disk refuses.
-    pub fn add_layer(&mut self, layer: &Layer) -> Result<(Descriptor, WrittenLayer), OciError> {
-        let temporary = self.temporary()?;
-        let written = layer.write(io::BufWriter::with_capacity(1 << 17, temporary.as_file()), &self.blobs)?;
-        let descriptor = Descriptor::new(media_type::LAYER, written.digest, written.size);
-        if !self.keeps(&descriptor)? {
-            self.store(temporary, &descriptor)?;
+    /// When one of their files cannot be read, is not the one expected or changes meanwhile, or the disk
+    /// refuses.
+    pub fn add_layers(
+        &mut self,
+        layers: &[Layer],
+        cache: &LayerCache,
+    ) -> Result<Vec<(Descriptor, WrittenLayer)>, OciError> {
+        let put: Vec<_> = layers.par_iter().map(|layer| self.put_layer(layer, cache)).collect();
+        let mut added = Vec::new();
+        for layer in put {
+            let (descriptor, written, new) = layer?;
+            self.wanted.insert(descriptor.digest.hex());
+            self.changed |= new;
+            added.push((descriptor, written));
         }
-        Ok((descriptor, written))
+        Ok(added)
+    }
+
+    /// Makes sure that the layer's blob is there, and says whether it was not before.
+    fn put_layer(
+        &self,
+        layer: &Layer,
+        cache: &LayerCache,
+    ) -> Result<(Descriptor, WrittenLayer, bool), OciError> {
+        let diff_id = layer.diff_id()?;
+        let of = |blob: &Descriptor| WrittenLayer { diff_id, digest: blob.digest, size: blob.size };
+        let temporary = self.temporary()?;
+        if let Some(known) = cache.find(diff_id) {
+            if self.holds(&known)? {
+                return Ok((known.clone(), of(&known), false));
+            }
+            if cache.fetch(&known, &temporary)? {
+                persist(temporary, &self.place(&known))?;
+                return Ok((known.clone(), of(&known), true));
+            }
+        }
+        let written = layer.write(temporary.as_file(), &self.blobs)?;
+        if written.diff_id != diff_id {
+            return Err(OciError::ChangedMeanwhile);
+        }
+        let blob = Descriptor::new(media_type::LAYER, written.digest, written.size);
+        let new = !self.holds(&blob)?;
+        let place = self.place(&blob);
+        if new {
+            persist(temporary, &place)?;
+        }
+        cache.keep(diff_id, &blob, &place);
+        Ok((blob, written, new))
+    }
+
+    /// Adds a blob that lies in the file `from`.
+    ///
+    /// # Errors
+    /// When the file cannot be read, is not the one promised, or the disk refuses.
+    pub fn add_blob(&mut self, blob: &Descriptor, from: &Path) -> Result<(), OciError> {
+        if self.keeps(blob)? {
+            return Ok(());
+        }
+        let mut file = File::open(from).map_err(OciError::io("read", from))?;
+        let temporary = self.temporary()?;
+        io::copy(&mut file, &mut temporary.as_file()).map_err(OciError::io("write", temporary.path()))?;
+        let found = digest_of(temporary.path())?;
+        if found != blob.digest {
+            let expected = blob.digest;
+            return Err(OciError::ChangedFile { path: from.to_owned(), expected, found });
+        }
+        self.store(temporary, blob)
     }
 
     /// Makes `image`, tagged `tag`, the layout's only image, and removes blobs that no longer belong to
@@ -122,17 +182,24 @@ impl LayoutWriter {
 
     /// Marks the blob as wanted and says whether it is there already, whole.
     fn keeps(&mut self, descriptor: &Descriptor) -> Result<bool, OciError> {
-        let name = descriptor.digest.hex();
-        let path = self.blobs.join(&name);
-        self.wanted.insert(name);
+        self.wanted.insert(descriptor.digest.hex());
+        self.holds(descriptor)
+    }
+
+    fn place(&self, descriptor: &Descriptor) -> PathBuf {
+        self.blobs.join(descriptor.digest.hex())
+    }
+
+    /// Whether the blob is there, whole.
+    fn holds(&self, descriptor: &Descriptor) -> Result<bool, OciError> {
+        let path = self.place(descriptor);
         let same_size = fs::symlink_metadata(&path).is_ok_and(|m| m.is_file() && m.len() == descriptor.size);
         Ok(same_size && digest_of(&path)? == descriptor.digest)
     }
 
     fn store(&mut self, temporary: NamedTempFile, descriptor: &Descriptor) -> Result<(), OciError> {
-        let path = self.blobs.join(descriptor.digest.hex());
         self.changed = true;
-        persist(temporary, &path)
+        persist(temporary, &self.place(descriptor))
     }
 
     fn write_if_different(&mut self, name: &str, bytes: &[u8]) -> Result<(), OciError> {
@@ -239,7 +306,8 @@ impl Layout {
                 self.document::<ImageConfig>(&manifest.config, "image configuration")?;
                 for layer in &manifest.layers {
                     let mut blob = self.blob(layer)?;
-                    io::copy(&mut blob, &mut io::sink()).map_err(OciError::io("read", &self.blob_path(layer)))?;
+                    io::copy(&mut blob, &mut io::sink())
+                        .map_err(OciError::io("read", &self.blob_path(layer)))?;
                     blob.finish()?;
                 }
             }

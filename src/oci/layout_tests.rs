@@ -11,7 +11,9 @@ fn write(folder: &Path, content: &[u8]) -> (Descriptor, bool) {
     let mut writer = LayoutWriter::open(folder).unwrap();
     let mut layer = Layer::new(Owner::ROOT, 0);
     layer.add_file("file", 0o644, Source::Bytes(content.to_vec())).unwrap();
-    let (layer, written) = writer.add_layer(&layer).unwrap();
+    let cache = tempfile::tempdir().unwrap();
+    let cache = LayerCache::new(cache.path());
+    let (layer, written) = writer.add_layers(&[layer], &cache).unwrap().remove(0);
     let config = ImageConfig {
         created: None,
         platform: HOST.into(),

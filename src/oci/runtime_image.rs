@@ -10,6 +10,7 @@ use mynah_contracts::{Artifact as _, FileRef, ModelCard, Monitor, Platform, Plat
 
 use super::OciError;
 use super::layer::{Layer, Owner, Source};
+use super::layer_cache::LayerCache;
 use super::layout::LayoutWriter;
 use super::spec::{
     Descriptor, History, ImageConfig, Index, Manifest, RootFs, RunConfig, annotation, canonical, media_type,
@@ -26,9 +27,6 @@ pub const SPEECH: &str = "/usr/share/mynah/speech";
 
 /// The time files of an image carry that does not say when it was made.
 const EPOCH: &str = "1970-01-01T00:00:00Z";
-
-/// How many layers an image has at most.
-const LAYERS: u64 = 3;
 
 /// The user the program runs as: any number that is nobody's, since it needs no rights of its own.
 const USER: &str = "10001";
@@ -67,35 +65,32 @@ impl Contents<'_> {
     pub fn write(
         &self,
         layout: &mut LayoutWriter,
+        cache: &LayerCache,
         title: &str,
         monitor: &dyn Monitor,
     ) -> Result<(Descriptor, PlatformImage), OciError> {
         let texts = self.annotations(title);
-        let mut layers = Vec::new();
-        let mut diff_ids = Vec::new();
-        let mut history = Vec::new();
-        let parts = [
+        let parts: Vec<_> = [
             ("runtime", Some(self.program_layer()?)),
             ("speech", self.speech_layer()?),
             ("model", Some(self.model_layer()?)),
-        ];
-        for (name, layer) in parts {
-            let Some(layer) = layer else { continue };
-            if monitor.cancelled() {
-                return Err(OciError::Cancelled);
-            }
-            monitor.progress("writing layers", layers.len() as u64, LAYERS);
-            let (descriptor, written) = layout.add_layer(&layer)?;
-            layers.push(descriptor);
-            diff_ids.push(written.diff_id);
-            // The time its files carry. Optional by the specification, but umoci reads it unasked.
-            let created = self.created.as_ref().map_or(EPOCH, |created| &created.text).to_owned();
-            history.push(History {
-                created: Some(created),
-                created_by: Some(format!("{} {name}", Tool::current().name)),
-            });
+        ]
+        .into_iter()
+        .filter_map(|(name, layer)| Some((name, layer?)))
+        .collect();
+        if monitor.cancelled() {
+            return Err(OciError::Cancelled);
         }
-        monitor.progress("writing layers", LAYERS, LAYERS);
+        let (names, layers): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
+        let added = layout.add_layers(&layers, cache)?;
+        let diff_ids = added.iter().map(|(_, written)| written.diff_id).collect();
+        let layers = added.into_iter().map(|(descriptor, _)| descriptor).collect();
+        // The time its files carry. Optional by the specification, but umoci reads it unasked.
+        let created = self.created.as_ref().map_or(EPOCH, |created| &created.text);
+        let history = names.into_iter().map(|name| History {
+            created: Some(created.to_owned()),
+            created_by: Some(format!("{} {name}", Tool::current().name)),
+        });
         let config = ImageConfig {
             created: self.created.as_ref().map(|created| created.text.clone()),
             platform: self.platform.into(),
@@ -107,7 +102,7 @@ impl Contents<'_> {
                 labels: texts.clone(),
             },
             rootfs: RootFs { kind: "layers".into(), diff_ids },
-            history,
+            history: history.collect(),
         };
         let config = layout.add_document(media_type::CONFIG, &canonical(&config))?;
         let manifest = Manifest {

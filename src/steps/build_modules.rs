@@ -12,6 +12,7 @@ use mynah_contracts::{
 use crate::agent::{Inputs, OptionKind, OptionSpec};
 use crate::artifact;
 use crate::install;
+use crate::oci::layer_cache::LayerCache;
 use crate::oci::layout::LayoutWriter;
 use crate::oci::reference::Repository;
 use crate::oci::runtime_image::{self, Contents, Created};
@@ -34,6 +35,7 @@ pub struct BuildModules;
 pub struct Plan {
     model: PathBuf,
     out: PathBuf,
+    cache: PathBuf,
     platform: Platform,
     runtime: Option<PathBuf>,
     clips: Option<PathBuf>,
@@ -58,6 +60,7 @@ impl fmt::Display for Plan {
         }
         writeln!(f, "speak other labels with the espeak-ng voice `{}`, where it is installed", self.voice)?;
         writeln!(f, "name the image {}", self.repository)?;
+        writeln!(f, "keep compressed layers in {}", self.cache.display())?;
         write!(f, "write {}", self.out.join(ModuleSet::FILE).display())
     }
 }
@@ -121,6 +124,11 @@ Example:
             "localhost/mynah/runtime",
             "The image's repository, with its registry.",
         ),
+        OptionSpec::optional(
+            "cache",
+            OptionKind::Path,
+            "Where compressed layers are kept from run to run. Without it: `cache` beside the output's folder.",
+        ),
     ];
     const OUTPUTS: &'static [OutputSpec] = &[
         OutputSpec { name: "images", about: "The folder with modules.json and the image layouts." },
@@ -156,9 +164,12 @@ Example:
             return Err(inputs.refused("voice", voice, "the name of a voice such as `en` or `de+f3`").into());
         }
         let repository = inputs.required("repository")?;
+        let out = inputs.required_path("out")?;
+        let beside = out.parent().unwrap_or(Path::new("")).join("cache");
         Ok(Plan {
             model: inputs.required_path("model")?,
-            out: inputs.required_path("out")?,
+            out,
+            cache: inputs.path("cache")?.unwrap_or(beside),
             platform,
             runtime,
             clips: inputs.path("clips")?,
@@ -190,7 +201,8 @@ Example:
             speech: speech.as_ref().map(|speech| (speech, clips.as_path())),
             created: context.created.as_deref().and_then(moment),
         };
-        let (descriptor, image) = contents.write(&mut layout, RUNTIME_MODULE, context.monitor)?;
+        let (descriptor, image) =
+            contents.write(&mut layout, &LayerCache::new(&plan.cache), RUNTIME_MODULE, context.monitor)?;
         let index =
             runtime_image::write_index(&mut layout, vec![descriptor], contents.annotations(RUNTIME_MODULE))?;
         let version = Tool::current().version;

@@ -129,6 +129,38 @@ fn a_retrained_model_moves_only_the_last_layer() {
 }
 
 #[test]
+fn a_layer_in_the_cache_is_taken_as_it_is_unless_it_is_damaged() {
+    let bench = Bench::new();
+    bench.run(&[], None).unwrap();
+    let first = bench.module();
+    // The same archive compressed otherwise: only a cache can bring it.
+    let layer = first.platforms[0].layers[2].digest;
+    let blob = fs::read(bench.at("images/mynah-runtime/blobs/sha256").join(layer.hex())).unwrap();
+    let mut archive = Vec::new();
+    std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(blob.as_slice()), &mut archive).unwrap();
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    std::io::Write::write_all(&mut encoder, &archive).unwrap();
+    let other = encoder.finish().unwrap();
+    let kept = bench.at("kept");
+    fs::write(&kept, &other).unwrap();
+    let descriptor = crate::oci::spec::Descriptor::of(crate::oci::spec::media_type::LAYER, &other);
+    LayerCache::new(&bench.at("cache")).keep(Sha256Digest::of(&archive), &descriptor, &kept);
+
+    fs::remove_dir_all(bench.at("images")).unwrap();
+    bench.run(&[], None).unwrap();
+    assert_eq!(bench.module().platforms[0].layers[2].digest, descriptor.digest);
+    bench.layout().verify().unwrap();
+
+    fs::remove_dir_all(bench.at("images")).unwrap();
+    for entry in fs::read_dir(bench.at("cache/layers/blobs")).unwrap() {
+        fs::write(entry.unwrap().path(), b"damaged").unwrap();
+    }
+    bench.run(&[], None).unwrap();
+    assert_eq!(bench.module(), first);
+    bench.layout().verify().unwrap();
+}
+
+#[test]
 fn the_source_date_is_written_where_there_is_one() {
     let bench = Bench::new();
     bench.run(&[], Some("2023-11-14T22:13:20Z")).unwrap();
