@@ -16,6 +16,7 @@ pub mod http;
 pub mod install;
 pub mod manifest;
 pub mod oci;
+pub mod registry;
 pub mod report;
 pub mod secret;
 pub mod speech;

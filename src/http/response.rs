@@ -29,6 +29,11 @@ impl Response {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
 
+    /// All values of a header that may come several times.
+    pub fn headers(&self, name: &str) -> Vec<&str> {
+        self.headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect()
+    }
+
     /// Where the answer came from, after redirections.
     pub fn url(&self) -> &Url {
         &self.url
@@ -67,6 +72,11 @@ impl Incoming {
     /// A header, if it is there and readable.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.response.headers().get(name).and_then(|value| value.to_str().ok())
+    }
+
+    /// All values of a header that may come several times.
+    pub fn headers(&self, name: &str) -> Vec<&str> {
+        self.response.headers().get_all(name).iter().filter_map(|value| value.to_str().ok()).collect()
     }
 
     /// How many bytes are announced.

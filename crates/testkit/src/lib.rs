@@ -5,6 +5,7 @@
 //! | JPEG photos of one colour with noise | [`solid_colour_jpeg`] |
 //! | a model package that tells red, green and blue apart | [`tiny_model_package`] |
 //! | clips of its labels, real WAV files | [`tiny_speech`] |
+//! | a strict registry of images with faults on demand | [`registry::Registry`] |
 //!
 //! And doubles of the services that the steps speak with: each keeps its state, is strict about what it is
 //! asked, records every exchange ([`wire`]) and goes wrong where a test says so ([`faults`]).

@@ -8,23 +8,21 @@ mod answer;
 mod guard;
 mod store;
 
-use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use axum::Router;
-use axum::body::{Body, to_bytes};
-use axum::extract::{Request, State};
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::{HeaderMap, Method, Uri};
 use axum::response::Response;
+use axum::routing::any;
 use mynah_contracts::Sha256Digest;
-use tokio::sync::oneshot;
+
+use crate::wire::{Served, Wire};
 
 pub use guard::Guard;
 use store::Store;
-
-/// The largest body taken.
-const MAX_BODY: usize = 256 << 20;
 
 /// The part of a conversation with a registry at which a fault strikes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -73,8 +71,6 @@ pub enum Mishap {
     HangUp,
     /// Keeps this many bytes of an upload, then closes the connection.
     KeepThenHangUp(usize),
-    /// Sends half of the body, then closes the connection.
-    CutBody,
     /// States another digest in `Docker-Content-Digest`.
     OtherDigest,
     /// Sends as many other bytes.
@@ -131,15 +127,14 @@ pub struct Seen {
 
 /// A running registry; it ends when this is dropped.
 pub struct Registry {
-    address: SocketAddr,
+    served: Served,
+    wire: Arc<Wire>,
     shared: Arc<Shared>,
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
 }
 
 /// What the server and the test both hold.
 struct Shared {
-    host: String,
+    host: OnceLock<String>,
     guard: Guard,
     inside: Mutex<Inside>,
 }
@@ -176,31 +171,24 @@ impl Registry {
     }
 
     fn start_with(guard: Guard, referrers: bool) -> Result<Self> {
-        let listener = std::net::TcpListener::bind(("127.0.0.1", 0))?;
-        listener.set_nonblocking(true)?;
-        let address = listener.local_addr()?;
         let inside = Mutex::new(Inside { store: Store::new(referrers), ..Inside::default() });
-        let shared = Arc::new(Shared { host: address.to_string(), guard, inside });
-        let (stop, stopped) = oneshot::channel::<()>();
-        let app = Router::new().fallback(serve).with_state(Arc::clone(&shared));
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        let thread = std::thread::spawn(move || {
-            runtime.block_on(async {
-                let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
-                tokio::select! {
-                    _ = axum::serve(listener, app) => {}
-                    _ = stopped => {}
-                }
-            });
-            // Connections that a client keeps open are no reason to wait.
-            runtime.shutdown_background();
-        });
-        Ok(Self { address, shared, stop: Some(stop), thread: Some(thread) })
+        let shared = Arc::new(Shared { host: OnceLock::new(), guard, inside });
+        let wire = Arc::new(Wire::default());
+        let router = Router::new().route("/{*path}", any(serve)).with_state(Arc::clone(&shared));
+        let served = Served::start(router, Arc::clone(&wire), 0)?;
+        // Nobody asks before this returns.
+        let _ = shared.host.set(served.url().trim_start_matches("http://").to_owned());
+        Ok(Self { served, wire, shared })
+    }
+
+    /// The faults that any double has, by method and path.
+    pub fn wire(&self) -> &Wire {
+        &self.wire
     }
 
     /// The registry's name in references: `127.0.0.1:<port>`.
     pub fn host(&self) -> String {
-        self.address.to_string()
+        self.served.url().trim_start_matches("http://").to_owned()
     }
 
     /// Adds faults.
@@ -255,64 +243,50 @@ impl Registry {
     }
 }
 
-impl Drop for Registry {
-    fn drop(&mut self) {
-        if let Some(stop) = self.stop.take() {
-            // The thread may have ended already.
-            let _ = stop.send(());
-        }
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
-}
-
 /// Answers one request.
-async fn serve(State(shared): State<Arc<Shared>>, request: Request<Body>) -> Response {
-    let (parts, body) = request.into_parts();
-    let body = to_bytes(body, MAX_BODY).await.context("the client broke off").unwrap_or_default();
-    let query = parts.uri.query().unwrap_or_default();
+async fn serve(
+    State(shared): State<Arc<Shared>>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let host = shared.host.get().map(String::as_str).unwrap_or_default();
     let asked = answer::Asked {
-        method: parts.method.as_str(),
-        path: parts.uri.path(),
-        query,
-        headers: &parts.headers,
+        method: method.as_str(),
+        path: uri.path(),
+        query: uri.query().unwrap_or_default(),
+        headers: &headers,
         body: &body,
     };
     let stage = asked.stage();
     let mut inside = shared.lock();
     inside.seen.push(Seen {
         stage,
-        line: format!("{} {}", parts.method, parts.uri),
+        line: format!("{method} {uri}"),
         body_bytes: body.len(),
         authorization: asked.header("authorization").map(str::to_owned),
     });
     let mishap = stage.and_then(|stage| strike(&mut inside.faults, stage));
-    match mishap {
-        Some(Mishap::Answer { status, headers, body }) => answer::scripted(status, &headers, body),
+    if let Some(Mishap::Answer { status, headers, body }) = mishap {
+        return answer::scripted(status, &headers, body).into_response();
+    }
+    match &mishap {
         Some(Mishap::HangUp) => hang_up(inside),
         Some(Mishap::KeepThenHangUp(bytes)) => {
-            inside.store.keep(asked.path, body.get(..bytes).unwrap_or(&body));
+            inside.store.keep(asked.path, body.get(..*bytes).unwrap_or(&body));
             hang_up(inside)
         }
-        Some(Mishap::LoseAnswer) => {
-            answer::answer(&shared.host, &shared.guard, &mut inside, &asked);
-            hang_up(inside)
-        }
-        Some(Mishap::CutBody) => {
-            let whole = answer::answer(&shared.host, &shared.guard, &mut inside, &asked);
-            answer::cut(whole)
-        }
+        _ => {}
+    }
+    let whole = answer::answer(host, &shared.guard, &mut inside, &asked);
+    match mishap {
+        Some(Mishap::LoseAnswer) => hang_up(inside),
         Some(Mishap::OtherDigest) => {
-            let other = Sha256Digest::of(b"something else").to_string();
-            let whole = answer::answer(&shared.host, &shared.guard, &mut inside, &asked);
-            answer::with_digest(whole, &other)
+            answer::with_digest(whole, &Sha256Digest::of(b"something else").to_string())
         }
-        Some(Mishap::OtherBytes) => {
-            let whole = answer::answer(&shared.host, &shared.guard, &mut inside, &asked);
-            answer::with_other_bytes(whole)
-        }
-        None => answer::answer(&shared.host, &shared.guard, &mut inside, &asked),
+        Some(Mishap::OtherBytes) => answer::with_other_bytes(whole),
+        _ => whole,
     }
     .into_response()
 }
@@ -331,7 +305,7 @@ fn strike(faults: &mut [Fault], stage: Stage) -> Option<Mishap> {
 }
 
 /// Ends the connection's task, and the connection with it. No panic is reported: this is wanted.
-fn hang_up(inside: MutexGuard<'_, Inside>) -> answer::Answer {
+fn hang_up(inside: MutexGuard<'_, Inside>) -> ! {
     drop(inside);
     std::panic::resume_unwind(Box::new("the registry hangs up"))
 }

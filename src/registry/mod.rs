@@ -1,0 +1,52 @@
+//! Registries of images, spoken to as the OCI distribution specification 1.1 says.
+//!
+//! `address` turns a registry's name into URLs, `credentials` finds who signs in, `session` is let in, `blobs` and
+//! `manifests` are the API's two kinds of things, `push` and `pull` the two ways between a registry and this machine.
+
+mod address;
+mod blobs;
+mod challenge;
+mod credentials;
+mod docker_config;
+mod error;
+mod manifests;
+mod pull;
+mod push;
+mod session;
+#[cfg(test)]
+mod tests;
+mod upload;
+
+pub use credentials::SignIn;
+pub use error::RegistryError;
+pub use pull::RegistryImages;
+pub use push::Moved;
+
+use crate::http::{Client, Policy};
+use address::Address;
+use mynah_contracts::Monitor;
+use session::Session;
+use std::time::Duration;
+
+/// A registry that is spoken to.
+pub(crate) struct Registry {
+    session: Session,
+}
+
+impl Registry {
+    /// The registry called `name`, a host with or without a port.
+    ///
+    /// # Errors
+    /// When nobody can sign in, no connection can be prepared, or the name is none.
+    pub(crate) fn new(name: &str, sign_in: &SignIn, monitor: &dyn Monitor) -> Result<Self, RegistryError> {
+        // A chunk of 16 MiB on a slow line takes minutes in which nothing arrives.
+        let limits = Duration::from_secs(600);
+        let client = Client::new(Policy { idle: limits, deadline: limits, ..Policy::default() })?;
+        let address = Address::of(name, sign_in.is_insecure()).ok_or_else(|| RegistryError::Credentials {
+            source_of_them: format!("the registry `{}`", name.escape_debug()),
+            problem: "is not a host with or without a port".into(),
+        })?;
+        let credentials = sign_in.credentials(&address, &client, monitor)?;
+        Ok(Self { session: Session::new(client, address, credentials) })
+    }
+}

@@ -1,0 +1,206 @@
+//! An image of a layout → a repository: what is missing is sent, then the manifests, then the tag.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read as _;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use futures::stream::{self, StreamExt as _, TryStreamExt as _};
+use mynah_contracts::{Monitor, Sha256Digest};
+
+use super::blobs::{Mount, Repository};
+use super::session::Scope;
+use super::{Registry, RegistryError};
+use crate::oci::OciError;
+use crate::oci::layout::Layout;
+use crate::oci::spec::{Descriptor, Index, Manifest, media_type};
+
+/// How many blobs are on their way at once.
+const PARALLEL: usize = 4;
+
+/// What a push moved.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Moved {
+    /// Blobs that were sent.
+    pub sent: u32,
+    /// The bytes of those blobs.
+    pub bytes: u64,
+    /// Blobs that were taken over from another repository of the registry.
+    pub mounted: u32,
+    /// Blobs that were there.
+    pub present: u32,
+    /// Whether the tag had to be put.
+    pub tagged: bool,
+}
+
+impl Moved {
+    fn and(self, other: Self) -> Self {
+        Self {
+            sent: self.sent + other.sent,
+            bytes: self.bytes + other.bytes,
+            mounted: self.mounted + other.mounted,
+            present: self.present + other.present,
+            tagged: self.tagged || other.tagged,
+        }
+    }
+}
+
+/// Blobs of a registry, each with a repository that has it.
+pub(crate) type Homes = BTreeMap<Sha256Digest, String>;
+
+/// The largest document sent; the specification asks registries to take 4 MiB.
+const MAX_DOCUMENT: u64 = 4 << 20;
+
+/// Documents of an image, by the order in which they are put: manifests first, the index last.
+struct Documents {
+    manifests: Vec<(Descriptor, Vec<u8>)>,
+    index: (Descriptor, Vec<u8>),
+    blobs: BTreeMap<Sha256Digest, Descriptor>,
+}
+
+impl Registry {
+    /// Pushes the image `index` of the layout in `folder` as `repository:tag`, and checks that the registry gives
+    /// it back. An image that is there under that tag is not sent again.
+    ///
+    /// `homes` names, for blobs that other repositories of the registry have, one of them.
+    ///
+    /// # Errors
+    /// When the layout is not whole, the registry refuses or gives something else back, or someone asks to stop.
+    pub(crate) async fn push(
+        &self,
+        folder: &Path,
+        index: &Descriptor,
+        repository: &str,
+        tag: &str,
+        homes: &Homes,
+        monitor: &dyn Monitor,
+    ) -> Result<Moved, RegistryError> {
+        let layout = Layout::open(folder)?;
+        let documents = documents(&layout, index)?;
+        let others: BTreeSet<&String> = documents
+            .blobs
+            .keys()
+            .filter_map(|blob| homes.get(blob))
+            .filter(|home| *home != repository)
+            .collect();
+        let scope = others.into_iter().fold(Scope::push(repository), |scope, home| scope.and_pull(home));
+        let target = Repository { session: &self.session, path: repository, scope: &scope };
+        // Also signs in, before several requests at once would.
+        if target.manifest(tag).await?.is_some_and(|there| there.digest == index.digest) {
+            return Ok(Moved { present: documents.blobs.len() as u32, ..Moved::default() });
+        }
+        let total: u64 = documents.blobs.values().map(|blob| blob.size).sum();
+        let done = AtomicU64::new(0);
+        let advance = |bytes: u64| {
+            let done = done.fetch_add(bytes, Ordering::Relaxed) + bytes;
+            monitor.progress("pushing layers", done.min(total), total);
+        };
+        let moved = stream::iter(documents.blobs.values())
+            .map(|blob| move_blob(&target, &layout, blob, homes.get(&blob.digest), &advance))
+            .buffer_unordered(PARALLEL)
+            .try_fold(Moved::default(), |sum, moved| async move { Ok(sum.and(moved)) })
+            .await?;
+        for (descriptor, bytes) in documents.manifests.iter().chain([&documents.index]) {
+            if !target.has_manifest(descriptor.digest).await? {
+                target.put_manifest(&descriptor.digest.to_string(), &descriptor.media_type, bytes).await?;
+            }
+        }
+        let (descriptor, bytes) = &documents.index;
+        target.put_manifest(tag, &descriptor.media_type, bytes).await?;
+        let back = target.manifest(tag).await?;
+        match back {
+            Some(back) if back.digest == index.digest => Ok(Moved { tagged: true, ..moved }),
+            Some(back) => Err(target.lie(
+                &format!("read back `{}:{tag}`", target.shown()),
+                index.digest,
+                back.digest.to_string(),
+            )),
+            None => {
+                Err(self.session.odd(&format!("read back `{}:{tag}`", target.shown()), "with no such tag"))
+            }
+        }
+    }
+}
+
+/// Sees to it that the repository has the blob.
+async fn move_blob(
+    target: &Repository<'_>,
+    layout: &Layout,
+    blob: &Descriptor,
+    home: Option<&String>,
+    advance: &(dyn Fn(u64) + Sync),
+) -> Result<Moved, RegistryError> {
+    if target.has_blob(blob.digest).await? {
+        advance(blob.size);
+        return Ok(Moved { present: 1, ..Moved::default() });
+    }
+    let mut opened = None;
+    if let Some(home) = home.filter(|home| *home != target.path) {
+        match target.mount(blob.digest, home).await {
+            Mount::Done => {
+                advance(blob.size);
+                return Ok(Moved { mounted: 1, ..Moved::default() });
+            }
+            Mount::Refused(session) => opened = session,
+        }
+    }
+    // Of the size its descriptor says: a cut file is told here, not by the registry.
+    layout.blob(blob)?;
+    let told = AtomicU64::new(0);
+    let sent = |received: u64| {
+        let before = told.fetch_max(received, Ordering::Relaxed);
+        advance(received.saturating_sub(before));
+    };
+    target.upload(blob, &layout.blob_path(blob), opened, &sent).await?;
+    Ok(Moved { sent: 1, bytes: blob.size, ..Moved::default() })
+}
+
+/// Reads the documents of an image, and names its blobs.
+fn documents(layout: &Layout, index: &Descriptor) -> Result<Documents, RegistryError> {
+    let top = read(layout, index)?;
+    let named = if index.media_type == media_type::INDEX {
+        parsed::<Index>(&top, index, "image index")?.manifests
+    } else {
+        Vec::new()
+    };
+    let mut manifests = Vec::new();
+    let mut blobs = BTreeMap::new();
+    let mut add = |bytes: &[u8], descriptor: &Descriptor| -> Result<(), RegistryError> {
+        let manifest: Manifest = parsed(bytes, descriptor, "image manifest")?;
+        for blob in manifest.layers.into_iter().chain([manifest.config]) {
+            blobs.insert(blob.digest, blob);
+        }
+        Ok(())
+    };
+    if index.media_type == media_type::MANIFEST {
+        add(&top, index)?;
+    }
+    for descriptor in named {
+        let bytes = read(layout, &descriptor)?;
+        add(&bytes, &descriptor)?;
+        manifests.push((descriptor, bytes));
+    }
+    Ok(Documents { manifests, index: (index.clone(), top), blobs })
+}
+
+/// A document's bytes, its digest checked.
+fn read(layout: &Layout, descriptor: &Descriptor) -> Result<Vec<u8>, OciError> {
+    if descriptor.size > MAX_DOCUMENT {
+        let problem = format!("is a document of {} bytes", descriptor.size);
+        return Err(OciError::Unsupported { what: descriptor.digest.to_string(), problem });
+    }
+    let mut blob = layout.blob(descriptor)?;
+    let mut bytes = Vec::new();
+    blob.read_to_end(&mut bytes).map_err(OciError::io("read", &layout.blob_path(descriptor)))?;
+    blob.finish()?;
+    Ok(bytes)
+}
+
+fn parsed<T: serde::de::DeserializeOwned>(
+    bytes: &[u8],
+    descriptor: &Descriptor,
+    form: &'static str,
+) -> Result<T, RegistryError> {
+    serde_json::from_slice(bytes)
+        .map_err(|source| OciError::Document { what: descriptor.digest.to_string(), form, source }.into())
+}
