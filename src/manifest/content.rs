@@ -18,7 +18,7 @@ pub(super) struct ModulePlace {
 }
 
 /// A key as a JSON Pointer writes it (RFC 6901 §3).
-pub(super) fn escaped(key: &str) -> String {
+pub(crate) fn escaped(key: &str) -> String {
     key.replace('~', "~0").replace('/', "~1")
 }
 

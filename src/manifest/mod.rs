@@ -4,7 +4,8 @@
 //! overlays are merged into it; the result is looked through for what is dangerous ([`lint`]) and checked offline
 //! against the rules of the published schemas ([`schema`]). What is unknown is an error, never left standing.
 
-mod content;
+pub mod command;
+pub(crate) mod content;
 mod create_options;
 mod deployment;
 pub mod diff;
@@ -14,7 +15,7 @@ mod lint;
 mod overlay;
 mod placeholder;
 mod schema;
-mod secret;
+pub(crate) mod secret;
 mod template;
 mod variables;
 

@@ -17,7 +17,7 @@ const WORDS: [&str; 12] = [
 ];
 
 /// Why `value`, which stands under `name`, looks like a secret; nothing where it does not.
-pub(super) fn reason(name: &str, value: &str) -> Option<&'static str> {
+pub(crate) fn reason(name: &str, value: &str) -> Option<&'static str> {
     let value = value.trim();
     by_form(value).or_else(|| (by_name(name) && is_material(value)).then_some("its name says it is secret"))
 }

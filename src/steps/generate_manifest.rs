@@ -1,16 +1,16 @@
 //! `generate-manifest`: a template and `modules.json` → `deployment.json`.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use mynah_contracts::{
-    Diagnosis, Fault, FaultKind, ModuleSet, Platform, SchemaVersion, Sha256Digest, Tool,
-};
+use mynah_contracts::{Diagnosis, Fault, FaultKind, ModuleSet, Platform, SchemaVersion, Sha256Digest, Tool};
 
 use crate::agent::{Env, Inputs, OptionKind, OptionSpec};
 use crate::artifact;
+use crate::kubernetes::{self, Cluster, DeviceAccess, Form, HttpProbe};
 use crate::manifest::{self, ManifestError, Rule, Sources, Variables, VariablesError};
 use crate::staging;
 use crate::step::{Context, Outcome, OutputSpec, Step};
@@ -28,7 +28,56 @@ pub struct Plan {
     overlays: Vec<PathBuf>,
     allowed: Vec<Rule>,
     strict: bool,
+    kubernetes: Option<KubernetesPlan>,
     out: PathBuf,
+}
+
+/// What is asked of objects for Kubernetes.
+#[derive(Debug)]
+struct KubernetesPlan {
+    namespace: String,
+    node_label: Option<(String, String)>,
+    devices: DeviceAccess,
+    probes: BTreeMap<String, HttpProbe>,
+    form: Form,
+}
+
+impl KubernetesPlan {
+    fn new(inputs: &Inputs, out: &Path) -> Result<Option<Self>, Fault> {
+        if inputs.choice("format")? != Some("kubernetes") {
+            return Ok(None);
+        }
+        let namespace = inputs.required("namespace")?;
+        if !kubernetes::is_label(namespace) {
+            return Err(inputs.refused("namespace", namespace, "a DNS label").into());
+        }
+        let node_label = inputs
+            .text("nodeLabel")?
+            .map(|text| {
+                kubernetes::node_label(text)
+                    .ok_or_else(|| inputs.refused("nodeLabel", text, "`<key>=<value>`"))
+            })
+            .transpose()?;
+        let probes = words(inputs.text("probe")?)
+            .map(|text| probe(text).ok_or_else(|| inputs.refused("probe", text, "`<module>=<port>/<path>`")))
+            .collect::<Result<_, _>>()?;
+        let devices = match inputs.choice("devices")? {
+            Some("host-path") => DeviceAccess::HostPath,
+            Some("privileged") => DeviceAccess::Privileged,
+            _ => DeviceAccess::Plugin,
+        };
+        let json = out.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
+        let form = if json { Form::Json } else { Form::Yaml };
+        Ok(Some(Self { namespace: namespace.to_owned(), node_label, devices, probes, form }))
+    }
+}
+
+/// `module=8080/healthz`.
+fn probe(text: &str) -> Option<(String, HttpProbe)> {
+    let (module, rest) = text.split_once('=')?;
+    let (port, path) = rest.split_once('/')?;
+    let port = port.parse().ok().filter(|port| *port > 0)?;
+    Some((module.to_owned(), HttpProbe { port, path: format!("/{path}") }))
 }
 
 impl fmt::Display for Plan {
@@ -42,6 +91,9 @@ impl fmt::Display for Plan {
                 Some(platform) => writeln!(f, "with the images for {platform} of {}", images.display())?,
                 None => writeln!(f, "with the images for all platforms of {}", images.display())?,
             }
+        }
+        if let Some(kubernetes) = &self.kubernetes {
+            writeln!(f, "as Kubernetes objects in the namespace {}", kubernetes.namespace)?;
         }
         for file in &self.env {
             writeln!(f, "with the variables of {}", file.display())?;
@@ -118,6 +170,9 @@ and what else differs from place to place. `\"$extends\"` in it names overlays t
 The result is checked offline against the rules of IoT Edge, and looked through for privileges, host
 folders, unusual devices, debug ports, secrets in clear and images without a version.
 
+With --format kubernetes the same manifest becomes a Deployment or DaemonSet per module with ConfigMaps,
+ServiceAccounts and Services. Secrets are named and never written; what the cluster must have is told.
+
 Example:
   generate-manifest --images work/images --overlay prod.json --out work/deployment.json";
     const OPTIONS: &'static [OptionSpec] = &[
@@ -152,6 +207,34 @@ Example:
             OptionKind::Text,
             "Findings to pass over, with commas between: privileged, host-namespace, capability, host-bind, device, debug-port, secret, floating-image.",
         ),
+        OptionSpec::with_default(
+            "format",
+            OptionKind::Choice(&["iotedge", "kubernetes"]),
+            "iotedge",
+            "What to write: a manifest for IoT Edge, or plain Kubernetes objects for K3s (YAML, or JSON where the file is so named).",
+        ),
+        OptionSpec::with_default(
+            "namespace",
+            OptionKind::Text,
+            "mynah",
+            "Kubernetes: the namespace of the objects.",
+        ),
+        OptionSpec::optional(
+            "nodeLabel",
+            OptionKind::Text,
+            "Kubernetes: `<key>=<value>`, the label of the nodes that are devices; each of them runs every module.",
+        ),
+        OptionSpec::with_default(
+            "devices",
+            OptionKind::Choice(&["plugin", "host-path", "privileged"]),
+            "plugin",
+            "Kubernetes: how modules get at cameras and sound: resources of generic-device-plugin, mounts without or with privileges.",
+        ),
+        OptionSpec::optional(
+            "probe",
+            OptionKind::Text,
+            "Kubernetes: where modules tell that they are well, `<module>=<port>/<path>` with commas between.",
+        ),
         OptionSpec::required("out", OptionKind::Path, "The file to write the manifest to."),
     ];
     const OUTPUTS: &'static [OutputSpec] = &[
@@ -170,7 +253,9 @@ Example:
                 })
             })
             .collect::<Result<_, _>>()?;
+        let out = inputs.required_path("out")?;
         Ok(Plan {
+            kubernetes: KubernetesPlan::new(inputs, &out)?,
             template: inputs.path("template")?,
             images: inputs.path("images")?,
             platform: inputs.choice("platform")?.and_then(|text| text.parse().ok()),
@@ -178,7 +263,7 @@ Example:
             overlays: words(inputs.text("overlay")?).map(PathBuf::from).collect(),
             allowed,
             strict: inputs.switch("strict")?,
-            out: inputs.required_path("out")?,
+            out,
         })
     }
 
@@ -217,13 +302,21 @@ Example:
         for finding in &generated.findings {
             tracing::warn!("{finding}");
         }
-        let digest = Sha256Digest::of(&generated.json);
-        let unchanged = fs::read(&plan.out).is_ok_and(|there| there == generated.json);
+        let written = match &plan.kubernetes {
+            None => generated.json,
+            Some(wanted) => objects(&generated.json, wanted, &modules)?,
+        };
+        let digest = Sha256Digest::of(&written);
+        let unchanged = fs::read(&plan.out).is_ok_and(|there| there == written);
         if !unchanged {
-            staging::write_file(&plan.out, &generated.json)?;
+            staging::write_file(&plan.out, &written)?;
         }
         let said = if unchanged { "unchanged:" } else { "wrote" };
-        let what = if generated.layered { "a layered deployment" } else { "a deployment" };
+        let what = match (&plan.kubernetes, generated.layered) {
+            (Some(_), _) => "objects for Kubernetes",
+            (None, true) => "a layered deployment for IoT Edge",
+            (None, false) => "a deployment for IoT Edge",
+        };
         let file = std::path::absolute(&plan.out).unwrap_or_else(|_| plan.out.clone());
         Ok(Outcome {
             headline: format!("{said} {}, {what}", plan.out.display()),
@@ -231,6 +324,25 @@ Example:
             ..Outcome::default()
         })
     }
+}
+
+/// The manifest as Kubernetes objects; tells what is otherwise there and what must be there before.
+fn objects(manifest: &[u8], wanted: &KubernetesPlan, modules: &ModuleSet) -> Result<Vec<u8>, Fault> {
+    let cluster = Cluster {
+        namespace: wanted.namespace.clone(),
+        node_label: wanted.node_label.clone(),
+        devices: wanted.devices,
+        probes: wanted.probes.clone(),
+        modules,
+    };
+    let converted = kubernetes::convert(manifest, &cluster)?;
+    for warning in &converted.warnings {
+        tracing::warn!("{warning}");
+    }
+    for need in &converted.needs {
+        tracing::info!("the cluster must have {need}");
+    }
+    Ok(kubernetes::render(&converted.objects, wanted.form)?)
 }
 
 /// The parts between commas and line ends.
