@@ -1,10 +1,12 @@
 //! The `mynah` binary: the whole walk on one machine.
 
+use std::cell::Cell;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use mynah::agent::{Env, Inputs};
 use mynah::entry;
+use mynah::manifest::command;
 use mynah::walk::{self, Plan, Walk};
 use mynah_trainer::Embedded;
 
@@ -35,12 +37,39 @@ fn main() -> ExitCode {
         .max_term_width(100)
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .subcommand(run);
+        .subcommand(run)
+        .subcommand(
+            clap::Command::new("manifest")
+                .about("Work with deployment manifests")
+                .subcommand_required(true)
+                .arg_required_else_help(true)
+                .subcommand(command::diff_command()),
+        );
     let matches = match entry::parse(command, std::env::args_os()) {
         Ok(matches) => matches,
         Err(code) => return code,
     };
-    let Some(matches) = matches.subcommand_matches("run") else { return ExitCode::FAILURE };
+    match matches.subcommand() {
+        Some(("run", matches)) => walk(matches),
+        Some(("manifest", matches)) => matches.subcommand_matches("diff").map_or(ExitCode::FAILURE, diff),
+        _ => ExitCode::FAILURE,
+    }
+}
+
+/// `mynah manifest diff`.
+fn diff(matches: &clap::ArgMatches) -> ExitCode {
+    let env = Env::capture();
+    let console = entry::console(&env, matches);
+    let differ = Cell::new(false);
+    let code = entry::conclude(&*console, || {
+        differ.set(command::diff(matches, &*console)?);
+        Ok(())
+    });
+    if differ.get() { ExitCode::FAILURE } else { code }
+}
+
+/// `mynah run`.
+fn walk(matches: &clap::ArgMatches) -> ExitCode {
     let env = Env::capture();
     let console = entry::console(&env, matches);
     entry::conclude(&*console, || {

@@ -27,6 +27,11 @@ impl Env {
             .filter(|(_, value)| !value.is_empty())
     }
 
+    /// Every variable with its value, empty ones too, in the order of their names.
+    pub fn variables(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
     /// Whether an Azure Pipelines agent started this process: it sets `TF_BUILD=True` for every task.
     pub fn is_agent(&self) -> bool {
         self.get("TF_BUILD").is_some_and(|value| value.eq_ignore_ascii_case("true"))

@@ -76,7 +76,9 @@ impl Bench {
                 model: Some(model.digest()),
             }],
         };
-        let generated = manifest::generate(manifest::DEFAULT_TEMPLATE.as_bytes(), &modules, None).unwrap();
+        let generated =
+            manifest::generate(manifest::DEFAULT_TEMPLATE.as_bytes(), &manifest::Sources::new(&modules))
+                .unwrap();
         fs::write(at("deployment.json"), generated.json).unwrap();
         Self { root, modules }
     }

@@ -5,12 +5,13 @@
 
 use std::fmt::Write as _;
 
+use mynah_contracts::iot_edge::{CreateOptionsKey, CreateOptionsPiece};
 use serde_json::{Map, Value};
 
-use super::{ManifestError, Problem, json};
+use super::{ManifestError, Problem, content, json};
 
-/// The most characters of one piece; a twin's limit on one value.
-pub(super) const PIECE: usize = 512;
+/// The most characters of one piece.
+pub(super) const PIECE: usize = CreateOptionsPiece::MAX_CHARS;
 
 /// The most pieces IoT Edge puts together: two digits count them.
 const MAX_PIECES: usize = 100;
@@ -23,38 +24,60 @@ const KEY: &str = "createOptions";
 /// Turns every module's options into pieces.
 pub(super) fn normalise(document: &mut Value, warnings: &mut Vec<String>) -> Result<(), ManifestError> {
     let mut problems = Vec::new();
-    for kind in ["systemModules", "modules"] {
-        let pointer = format!("/modulesContent/$edgeAgent/properties.desired/{kind}");
-        let Some(Value::Object(modules)) = document.pointer_mut(&pointer) else { continue };
-        for (name, module) in modules {
-            let Some(Value::Object(settings)) = module.get_mut("settings") else { continue };
-            match pieces_of(settings) {
-                Ok(pieces) => {
-                    if pieces.len() > MANY_PIECES {
-                        warnings.push(format!(
-                            "the createOptions of `{}` make {} pieces; iotedgedev reads at most {MANY_PIECES}",
-                            name.escape_debug(),
-                            pieces.len()
-                        ));
-                    }
-                    put(settings, pieces);
+    for place in content::modules(document) {
+        let pointer = format!("{}/settings", place.pointer);
+        let Some(Value::Object(settings)) = document.pointer_mut(&pointer) else { continue };
+        match pieces_of(settings) {
+            Ok(pieces) => {
+                if pieces.len() > MANY_PIECES {
+                    warnings.push(format!(
+                        "the createOptions of `{}` make {} pieces; iotedgedev reads at most {MANY_PIECES}",
+                        place.name.escape_debug(),
+                        pieces.len()
+                    ));
                 }
-                Err(what) => {
-                    let pointer = format!("{pointer}/{}/settings/{KEY}", super::schema::escaped(name));
-                    problems.push(Problem { pointer, what });
-                }
+                put(settings, pieces);
             }
+            Err(what) => problems.push(Problem { pointer: format!("{pointer}/{KEY}"), what }),
         }
     }
     if problems.is_empty() { Ok(()) } else { Err(ManifestError::Invalid(problems)) }
 }
 
-/// The options of these settings, cut into pieces; none where there are no options.
-fn pieces_of(settings: &Map<String, Value>) -> Result<Vec<String>, String> {
+/// The options of these settings as an object; nothing where there are none or they are none.
+pub(super) fn object_of(settings: &Map<String, Value>) -> Option<Map<String, Value>> {
+    match parts_of(settings).as_slice() {
+        [] => None,
+        [(_, Value::Object(options))] => Some(options.clone()),
+        parts => {
+            let text: String = parts.iter().filter_map(|(_, part)| part.as_str()).collect();
+            match json::parse(&text) {
+                Ok(Value::Object(options)) => Some(options),
+                _ => None,
+            }
+        }
+    }
+}
+
+/// Puts options that are text into the form of an object, so that they can be merged.
+pub(super) fn open(settings: &mut Map<String, Value>) {
+    if let Some(options) = object_of(settings) {
+        settings.retain(|key, _| piece_number(key).is_none());
+        settings.insert(KEY.into(), Value::Object(options));
+    }
+}
+
+/// The pieces in their order.
+fn parts_of(settings: &Map<String, Value>) -> Vec<(u32, &Value)> {
     let mut parts: Vec<(u32, &Value)> =
         settings.iter().filter_map(|(key, value)| Some((piece_number(key)?, value))).collect();
     parts.sort_by_key(|(number, _)| *number);
-    let text = match parts.as_slice() {
+    parts
+}
+
+/// The options of these settings, cut into pieces; none where there are no options.
+fn pieces_of(settings: &Map<String, Value>) -> Result<Vec<String>, String> {
+    let text = match parts_of(settings).as_slice() {
         [] => return Ok(Vec::new()),
         [(_, options @ Value::Object(_))] => options.to_string(),
         parts => {
@@ -92,12 +115,8 @@ fn checked(text: String) -> Result<String, String> {
 
 /// Which piece a key names: `createOptions` is 0, `createOptions07` is 7.
 pub(super) fn piece_number(key: &str) -> Option<u32> {
-    let digits = key.strip_prefix(KEY).or_else(|| key.strip_prefix("createoptions"))?;
-    if digits.is_empty() {
-        Some(0)
-    } else {
-        digits.parse().ok().filter(|_| digits.bytes().all(|b| b.is_ascii_digit()))
-    }
+    // Most strings are neither; the parsed type would have to be made of each.
+    key.starts_with("create").then(|| CreateOptionsKey::new(key).ok()).flatten().map(|key| key.number())
 }
 
 fn put(settings: &mut Map<String, Value>, pieces: Vec<String>) {

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{ManifestError, json, schema};
+use super::{ManifestError, content, json, schema};
 
 /// A manifest that keeps the rules.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -26,10 +26,13 @@ impl Deployment {
     /// Reads and checks `deployment.json`.
     ///
     /// # Errors
-    /// When it is no JSON or breaks a rule of the schema.
+    /// When it is no JSON, breaks a rule of the schema, or is a layered deployment.
     pub fn read(bytes: &[u8]) -> Result<Self, ManifestError> {
-        let (_, document) = json::read(bytes)?;
+        let document = json::read(bytes)?;
         schema::check(&document)?;
+        if content::is_layered(&document) {
+            return Err(ManifestError::Layered);
+        }
         let modules = document
             .pointer("/modulesContent/$edgeAgent/properties.desired/modules")
             .and_then(Value::as_object)

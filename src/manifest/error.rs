@@ -2,7 +2,9 @@
 
 use std::fmt::{self, Write as _};
 
-use mynah_contracts::{Diagnosis, FaultKind, Platform};
+use mynah_contracts::{Diagnosis, FaultKind};
+
+use super::{Finding, OverlayError};
 
 /// How many findings one message lists.
 const SHOWN: usize = 10;
@@ -16,27 +18,30 @@ pub enum ManifestError {
     /// Not UTF-8.
     #[error("the manifest is not UTF-8 text")]
     NotUtf8(#[source] std::str::Utf8Error),
-    /// A template of a layered deployment.
-    #[error(
-        "the template is one of a layered deployment (`content`), a whole one (`modulesContent`) is needed"
-    )]
-    Layered,
-    /// `${…}` that stands for nothing.
-    #[error("the template names what does not exist: {}", list(.0))]
-    UnknownPlaceholders(Vec<UnknownPlaceholder>),
-    /// A module was not built for the platform asked for.
-    #[error("the module `{module}` has no image for {platform}, only {available}")]
-    NoSuchPlatform {
-        /// The module's name.
-        module: String,
-        /// The platform asked for.
-        platform: Platform,
-        /// The platforms it has.
-        available: String,
+    /// A comment without an end.
+    #[error("the comment that begins in line {line} is not closed")]
+    OpenComment {
+        /// The line, from 1.
+        line: usize,
     },
+    /// `${…}` that stands for nothing.
+    #[error("the template cannot be filled in: {}", list(.0))]
+    UnknownPlaceholders(Vec<UnknownPlaceholder>),
     /// Rules of the schema that are broken.
     #[error("the manifest breaks {} of the IoT Edge schema: {}", rules(.0.len()), list(.0))]
     Invalid(Vec<Problem>),
+    /// A layered deployment where a whole one is needed.
+    #[error("the manifest is a layered deployment (`content`), which only adds to another")]
+    Layered,
+    /// Nothing that a manifest would hold.
+    #[error("the document is no manifest: it has neither `modulesContent` nor `content.modulesContent`")]
+    NoContent,
+    /// An overlay that could not be applied.
+    #[error("an overlay cannot be applied")]
+    Overlay(#[from] OverlayError),
+    /// What the lint warns about, where warnings are errors.
+    #[error("the manifest is not as it should be: {}", list(.0))]
+    Lint(Vec<Finding>),
 }
 
 /// `${…}` that stands for nothing.
@@ -44,18 +49,17 @@ pub enum ManifestError {
 pub struct UnknownPlaceholder {
     /// As written, `${` and `}` included.
     pub text: String,
-    /// The template's first line with it, from 1.
-    pub line: Option<usize>,
+    /// The first line with it, from 1.
+    pub line: usize,
+    /// What is wrong with it.
+    pub why: String,
     /// The most similar ones that exist.
     pub nearest: Vec<String>,
 }
 
 impl fmt::Display for UnknownPlaceholder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "`{}`", self.text.escape_debug())?;
-        if let Some(line) = self.line {
-            write!(f, " in line {line}")?;
-        }
+        write!(f, "`{}` in line {} {}", self.text.escape_debug(), self.line, self.why)?;
         if !self.nearest.is_empty() {
             let quoted: Vec<_> = self.nearest.iter().map(|name| format!("`{name}`")).collect();
             write!(f, " (there is {})", quoted.join(", "))?;
@@ -101,9 +105,12 @@ impl Diagnosis for ManifestError {
     fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::UnknownPlaceholders(_) => {
-                "write `${MODULES.<name>}` or `${MODULES.<name>.<platform>}` with a name of modules.json"
+                "`${MODULES.<name>}` and `${MODULES.<name>.<platform>}` name images of modules.json (--images), `$NAME` \
+                 and `${NAME}` variables of the environment or of --env; a dollar sign that stays is `\\u0024`"
             }
-            Self::NoSuchPlatform { .. } => "run build-modules for it, or leave out --platform",
+            Self::Overlay(error) => return error.hint(),
+            Self::Lint(_) => "change it, or accept a finding by its name with --allow",
+            Self::Layered => "deploy the base deployment here; a layer is for the devices of a hub",
             Self::NotUtf8(_) => "save the file as UTF-8",
             _ => return None,
         };

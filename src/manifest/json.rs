@@ -8,12 +8,21 @@ use serde_json::{Map, Number, Value};
 
 use super::ManifestError;
 
-/// Parses a document; gives its text without the byte order mark too, for line numbers.
-pub(super) fn read(bytes: &[u8]) -> Result<(&str, Value), ManifestError> {
+/// Parses a document as it stands.
+pub(super) fn read(bytes: &[u8]) -> Result<Value, ManifestError> {
+    parse(text_of(bytes)?).map_err(ManifestError::Json)
+}
+
+/// A document's text: UTF-8, without the byte order mark.
+pub(super) fn text_of(bytes: &[u8]) -> Result<&str, ManifestError> {
     let text = std::str::from_utf8(bytes).map_err(ManifestError::NotUtf8)?;
-    let text = text.strip_prefix('\u{FEFF}').unwrap_or(text);
-    let value = parse(text).map_err(ManifestError::Json)?;
-    Ok((text, value))
+    Ok(text.strip_prefix('\u{FEFF}').unwrap_or(text))
+}
+
+/// `text` as it stands inside a JSON string, without the quotes.
+pub(super) fn escaped(text: &str) -> String {
+    let quoted = Value::from(text).to_string();
+    quoted.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or_default().to_owned()
 }
 
 /// Parses any JSON value whose objects name no key twice.
@@ -103,7 +112,7 @@ mod tests {
 
     #[test]
     fn a_byte_order_mark_is_skipped() {
-        assert_eq!(read("\u{FEFF}{}".as_bytes()).unwrap().1, Value::Object(Map::new()));
+        assert_eq!(read("\u{FEFF}{}".as_bytes()).unwrap(), Value::Object(Map::new()));
         assert!(matches!(read(b"\xff\xfe{\0"), Err(ManifestError::NotUtf8(_))));
     }
 

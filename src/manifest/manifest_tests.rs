@@ -1,5 +1,6 @@
 //! From templates to manifests, good and bad.
 
+use mynah_contracts::iot_edge::EdgeDeployment;
 use mynah_contracts::{
     Descriptor, Diagnosis as _, Module, PlatformImage, RelativePath, SchemaVersion, Sha256Digest, Tool,
     error_chain,
@@ -50,17 +51,22 @@ fn template(pointer: &str, value: Value) -> Vec<u8> {
     serde_json::to_vec_pretty(&document).unwrap()
 }
 
+fn filled(template: &[u8], platform: Option<Platform>) -> Result<Generated, ManifestError> {
+    let modules = modules();
+    generate(template, &Sources { platform, ..Sources::new(&modules) })
+}
+
 const AGENT: &str = "/modulesContent/$edgeAgent/properties.desired";
 const HUB: &str = "/modulesContent/$edgeHub/properties.desired";
 
 fn fails(template: &[u8]) -> String {
-    generate(template, &modules(), None).unwrap_err().to_string()
+    filled(template, None).unwrap_err().to_string()
 }
 
 #[test]
 fn the_default_template_pins_the_image_and_gives_it_camera_and_sound() {
-    let generated = generate(DEFAULT_TEMPLATE.as_bytes(), &modules(), None).unwrap();
-    assert!(generated.warnings.is_empty());
+    let generated = filled(DEFAULT_TEMPLATE.as_bytes(), None).unwrap();
+    assert_eq!((&generated.warnings, &generated.findings), (&Vec::new(), &Vec::new()));
     let document = parsed(&generated);
     assert_eq!(document.get("$schema-template"), None);
     let settings = document.pointer(&format!("{AGENT}/modules/mynah-runtime/settings")).unwrap();
@@ -74,7 +80,7 @@ fn the_default_template_pins_the_image_and_gives_it_camera_and_sound() {
         .collect();
     assert_eq!(devices, ["/dev/video0", "/dev/snd"]);
     assert!(generated.json.ends_with(b"}\n") && !generated.json.contains(&b'\r'));
-    let again = generate(DEFAULT_TEMPLATE.as_bytes(), &modules(), None).unwrap();
+    let again = filled(DEFAULT_TEMPLATE.as_bytes(), None).unwrap();
     assert_eq!(again, generated);
     let read = Deployment::read(&generated.json).unwrap();
     let module = DeploymentModule { name: "mynah-runtime".into(), image: pinned("index"), running: true };
@@ -85,7 +91,7 @@ fn the_default_template_pins_the_image_and_gives_it_camera_and_sound() {
 fn a_platform_chooses_its_own_manifest() {
     let pointer = format!("{AGENT}/modules/mynah-runtime/settings/image");
     let image = |template: &[u8], platform| {
-        parsed(&generate(template, &modules(), platform).unwrap()).pointer(&pointer).unwrap().clone()
+        parsed(&filled(template, platform).unwrap()).pointer(&pointer).unwrap().clone()
     };
     assert_eq!(image(DEFAULT_TEMPLATE.as_bytes(), Some(Platform::LinuxArmV7)), pinned("linux/arm/v7"));
     for spelling in ["linux/arm/v7", "arm32v7"] {
@@ -96,9 +102,9 @@ fn a_platform_chooses_its_own_manifest() {
 
 #[test]
 fn a_platform_that_was_not_built_is_told_with_those_that_were() {
-    let error = generate(DEFAULT_TEMPLATE.as_bytes(), &modules(), Some(Platform::LinuxArm64)).unwrap_err();
-    let says = "the module `mynah-runtime` has no image for linux/arm64, only linux/amd64, linux/arm/v7";
-    assert_eq!(error.to_string(), says);
+    let error = filled(DEFAULT_TEMPLATE.as_bytes(), Some(Platform::LinuxArm64)).unwrap_err();
+    let says = "has no image for linux/arm64, only linux/amd64, linux/arm/v7";
+    assert!(error.to_string().contains(says), "{error}");
 }
 
 #[test]
@@ -121,7 +127,7 @@ fn unknown_placeholders_are_told_with_line_and_what_there_is() {
 
 #[test]
 fn names_of_iot_edge_are_no_placeholders() {
-    let generated = generate(DEFAULT_TEMPLATE.as_bytes(), &modules(), None).unwrap();
+    let generated = filled(DEFAULT_TEMPLATE.as_bytes(), None).unwrap();
     let route = parsed(&generated).pointer(&format!("{HUB}/routes/mynah-runtime")).unwrap().clone();
     assert_eq!(route, "FROM /messages/modules/mynah-runtime/outputs/* INTO $upstream");
 }
@@ -130,7 +136,7 @@ fn names_of_iot_edge_are_no_placeholders() {
 fn a_replaced_value_cannot_break_the_document() {
     let mut modules = modules();
     modules.modules[0].repository = "evil\"},\"x\\".into();
-    let generated = generate(DEFAULT_TEMPLATE.as_bytes(), &modules, None).unwrap();
+    let generated = generate(DEFAULT_TEMPLATE.as_bytes(), &Sources::new(&modules)).unwrap();
     let image =
         parsed(&generated).pointer(&format!("{AGENT}/modules/mynah-runtime/settings/image")).unwrap().clone();
     assert!(image.as_str().unwrap().starts_with("evil\"},\"x\\@sha256:"));
@@ -139,8 +145,8 @@ fn a_replaced_value_cannot_break_the_document() {
 #[test]
 fn a_byte_order_mark_and_windows_line_ends_are_welcome() {
     let windows = format!("\u{FEFF}{}", DEFAULT_TEMPLATE.replace('\n', "\r\n"));
-    let expected = generate(DEFAULT_TEMPLATE.as_bytes(), &modules(), None).unwrap();
-    assert_eq!(generate(windows.as_bytes(), &modules(), None).unwrap(), expected);
+    let expected = filled(DEFAULT_TEMPLATE.as_bytes(), None).unwrap();
+    assert_eq!(filled(windows.as_bytes(), None).unwrap(), expected);
 }
 
 #[test]
@@ -192,10 +198,10 @@ fn what_is_no_template_is_refused_as_bad_input() {
         ("", "not valid JSON"),
         ("[]", "an object is needed"),
         ("{}", "lacks `modulesContent`"),
-        (r#"{"content": {}}"#, "layered deployment"),
+        (r#"{"content": {}}"#, "lacks `modulesContent`"),
         (r#"{"modulesContent": {}, "modulesContent": {}}"#, "not valid JSON"),
     ] {
-        let error = generate(bad.as_bytes(), &modules(), None).unwrap_err();
+        let error = filled(bad.as_bytes(), None).unwrap_err();
         assert!(error.to_string().contains(says), "{error}");
         assert_eq!(error.kind(), mynah_contracts::FaultKind::BadInput);
     }
@@ -205,7 +211,7 @@ fn what_is_no_template_is_refused_as_bad_input() {
 fn many_pieces_of_create_options_are_warned_about() {
     let options = json!({"Env": ["x".repeat(5000)]});
     let pointer = format!("{AGENT}/modules/mynah-runtime/settings/createOptions");
-    let generated = generate(&template(&pointer, options.clone()), &modules(), None).unwrap();
+    let generated = filled(&template(&pointer, options.clone()), None).unwrap();
     assert_eq!(generated.warnings.len(), 1);
     let settings =
         parsed(&generated).pointer(&format!("{AGENT}/modules/mynah-runtime/settings")).unwrap().clone();
@@ -232,7 +238,7 @@ fn examples_in_the_wild_are_valid_here_too() {
     for entry in entries {
         let path = entry.unwrap().path();
         let bytes = std::fs::read(&path).unwrap();
-        let Ok((_, mut document)) = json::read(&bytes) else { panic!("{}", path.display()) };
+        let Ok(mut document) = json::read(&bytes) else { panic!("{}", path.display()) };
         document.as_object_mut().unwrap().remove("$schema-template");
         let mut warnings = Vec::new();
         create_options::normalise(&mut document, &mut warnings)
@@ -246,4 +252,170 @@ fn examples_in_the_wild_are_valid_here_too() {
         refused[0].contains("systemModules/edgeAgent` has the unknown key `https_proxy`"),
         "{refused:#?}"
     );
+}
+
+const LAYERED: &str = r#"{
+  // A layer: the scanner on top of whatever base the devices run.
+  "content": { "modulesContent": {
+    "$edgeAgent": {
+      "properties.desired.modules.scanner": {
+        "type": "docker", "status": "running", "restartPolicy": "always",
+        "settings": { "image": "${MODULES.mynah-runtime.amd64}", "createOptions": { "Env": ["A=$A"] } }
+      },
+      "properties.desired.modules.other.env.LEVEL": { "value": "debug" }
+    },
+    "$edgeHub": { "properties.desired.routes.scans": "FROM /messages/modules/scanner/* INTO $upstream" },
+    "scanner": { "properties.desired.threshold": 0.7 }
+  } }
+}"#;
+
+#[test]
+fn a_layered_template_is_filled_in_and_stays_layered() {
+    let modules = modules();
+    let sources = Sources { variables: [("A", "\"1")].into_iter().collect(), ..Sources::new(&modules) };
+    let generated = generate(LAYERED.as_bytes(), &sources).unwrap();
+    assert!(generated.layered);
+    let agent = &parsed(&generated)["content"]["modulesContent"]["$edgeAgent"];
+    let settings = &agent["properties.desired.modules.scanner"]["settings"];
+    assert_eq!(settings["image"], pinned("linux/amd64"));
+    assert_eq!(settings["createOptions"], "{\"Env\":[\"A=\\\"1\"]}");
+    assert!(matches!(Deployment::read(&generated.json), Err(ManifestError::Layered)));
+}
+
+#[test]
+fn a_layer_keeps_the_rules_too() {
+    for (from, to, says) in [
+        ("running", "runing", "allowed is `running`, `stopped`"),
+        ("modules.scanner\"", "modules.bad name\"", "is no module name"),
+        (
+            "properties.desired.routes.scans",
+            "properties.desired.route.scans",
+            "a path that IoT Edge does not know",
+        ),
+        ("{ \"value\": \"debug\" }", "\"debug\"", "an object is needed"),
+        ("properties.desired.threshold", "threshold", "is no `properties.desired`"),
+        ("properties.desired.modules.other.env.LEVEL", "properties.desired..x", "an empty part"),
+    ] {
+        let modules = modules();
+        let sources = Sources { variables: [("A", "1")].into_iter().collect(), ..Sources::new(&modules) };
+        let text = LAYERED.replacen(from, to, 1);
+        let error = generate(text.as_bytes(), &sources).unwrap_err().to_string();
+        assert!(error.contains(says), "{from} → {to}: {error}");
+    }
+}
+
+#[test]
+fn the_lint_says_what_it_found_and_passes_over_what_is_allowed() {
+    let pointer = format!("{AGENT}/modules/mynah-runtime/settings/createOptions");
+    let options = json!({"HostConfig": {"Privileged": true, "Binds": ["/etc:/host"]}});
+    let modules = modules();
+    let generated = generate(&template(&pointer, options.clone()), &Sources::new(&modules)).unwrap();
+    let rules: Vec<_> = generated.findings.iter().map(|finding| finding.rule).collect();
+    assert_eq!(rules, [Rule::Privileged, Rule::HostBind]);
+    let sources = Sources { allowed: vec![Rule::HostBind], ..Sources::new(&modules) };
+    let allowed = generate(&template(&pointer, options), &sources).unwrap();
+    assert_eq!(allowed.findings.len(), 1);
+    assert_eq!(allowed.json, generated.json);
+}
+
+#[test]
+fn two_megabytes_of_options_and_deep_nesting_are_refused_in_words() {
+    let pointer = format!("{AGENT}/modules/mynah-runtime/settings/createOptions");
+    let says = fails(&template(&pointer, json!({"Env": ["x".repeat(2 << 20)]})));
+    assert!(says.contains("51200 are allowed") && says.len() < 500, "{}", says.len());
+    let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+    assert!(matches!(filled(deep.as_bytes(), None), Err(ManifestError::Json(_))));
+}
+
+/// One change to a valid manifest: the rules and the types must say the same of the result.
+fn agree(document: &Value) -> Result<(), String> {
+    let rules = schema::check(document);
+    let types = serde_json::from_value::<EdgeDeployment>(document.clone())
+        .map_err(|error| error.to_string())
+        .and_then(|deployment| mynah_contracts::Artifact::validate(&deployment));
+    match (rules, types) {
+        (Ok(()), Ok(())) | (Err(_), Err(_)) => Ok(()),
+        (Ok(()), Err(types)) => Err(format!("the types refuse: {types}: {document:#}")),
+        (Err(rules), Ok(())) => Err(format!("the rules refuse: {rules}: {document:#}")),
+    }
+}
+
+fn pointers(value: &Value, pointer: &str, all: &mut Vec<String>) {
+    all.push(pointer.to_owned());
+    for (key, value) in value.as_object().into_iter().flatten() {
+        pointers(value, &format!("{pointer}/{}", content::escaped(key)), all);
+    }
+}
+
+#[test]
+fn the_rules_and_the_types_agree_on_every_single_change() {
+    let document = parsed(&filled(DEFAULT_TEMPLATE.as_bytes(), None).unwrap());
+    agree(&document).unwrap();
+    let mut all = Vec::new();
+    pointers(&document, "", &mut all);
+    // No list: serde takes one for a struct without required fields, the rules and the JSON Schema do not.
+    let values = [
+        json!(null),
+        json!(""),
+        json!(" "),
+        json!("x"),
+        json!("1.0"),
+        json!("1.2"),
+        json!("1.3"),
+        json!(-1),
+        json!(3),
+        json!(12),
+        json!(1e10),
+        json!(0.5),
+        json!(true),
+        json!({}),
+        json!({"x": 1}),
+        json!("y".repeat(513)),
+    ];
+    let keys = [
+        "x",
+        "a b",
+        "a.b",
+        "$x",
+        "startupOrder",
+        "env",
+        "version",
+        "mqttBroker",
+        "integrity",
+        "priority",
+        "image",
+        "createOptions01",
+        "createoptions",
+        "createOptionsx",
+        "status",
+        "imagePullPolicy",
+        "registryCredentials",
+    ];
+    let mut changed = 0;
+    for pointer in &all {
+        for value in &values {
+            let mut copy = document.clone();
+            *copy.pointer_mut(pointer).unwrap() = value.clone();
+            agree(&copy).unwrap();
+            changed += 1;
+        }
+        for key in keys {
+            for value in
+                [json!({}), json!("x"), json!(1), json!(null), json!({"value": 1}), json!({"route": "x"})]
+            {
+                let mut copy = document.clone();
+                let Some(entries) = copy.pointer_mut(pointer).unwrap().as_object_mut() else { continue };
+                entries.insert(key.into(), value);
+                agree(&copy).unwrap();
+                changed += 1;
+            }
+        }
+        let Some((parent, key)) = pointer.rsplit_once('/') else { continue };
+        let mut copy = document.clone();
+        let key = key.replace("~1", "/").replace("~0", "~");
+        copy.pointer_mut(parent).unwrap().as_object_mut().unwrap().remove(&key);
+        agree(&copy).unwrap();
+        changed += 1;
+    }
+    assert!(changed > 1000, "{changed}");
 }

@@ -1,111 +1,142 @@
-//! `${MODULES.<name>}` and `${MODULES.<name>.<platform>}`: the images a template leaves open.
+//! What a placeholder stands for: `${MODULES.<name>}`, `${MODULES.<name>.<platform>}`, `${MODULEDIR<folder>}` an image,
+//! `$NAME` and `${NAME}` a variable.
 //!
-//! Only `${…}` is a placeholder. `$edgeAgent`, `$edgeHub` and `$upstream` are names of IoT Edge and stay.
+//! `$edgeAgent`, `$edgeHub`, `$upstream` and the like are names of IoT Edge and stay, whatever variables there are.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use mynah_contracts::{Module, ModuleSet, Platform};
-use serde_json::Value;
 
-use super::{ManifestError, UnknownPlaceholder};
+use super::Variables;
 
 /// How many similar names an error offers.
 const OFFERED: usize = 3;
 
-/// Replaces every placeholder in the document's strings. `source` is the text it was parsed from.
-pub(super) fn fill(
-    document: &mut Value,
-    source: &str,
-    modules: &ModuleSet,
+/// Words after `$` that mean something to IoT Edge, its schemas or the queries of routes. A variable of such a name is
+/// written `${…}`.
+const RESERVED: [&str; 23] = [
+    "edgeAgent",
+    "edgeHub",
+    "upstream",
+    "schema",
+    "extends",
+    "metadata",
+    "version",
+    "iothub",
+    "twin",
+    "body",
+    "connectionDeviceId",
+    "connectionModuleId",
+    "connectionDeviceGenerationId",
+    "connectionAuthMethod",
+    "messageId",
+    "correlationId",
+    "userId",
+    "to",
+    "contentType",
+    "contentEncoding",
+    "enqueuedTime",
+    "creationTimeUtc",
+    "expiryTimeUtc",
+];
+
+/// All that a placeholder may name.
+pub(super) struct Names<'a> {
+    modules: BTreeMap<&'a str, &'a Module>,
     platform: Option<Platform>,
-) -> Result<(), ManifestError> {
-    let mut filler = Filler { modules, platform, unknown: Vec::new(), unbuilt: None };
-    filler.visit(document);
-    if let Some((module, platform)) = filler.unbuilt {
-        let available: Vec<_> = module.platforms.iter().map(|image| image.platform.as_str()).collect();
-        return Err(ManifestError::NoSuchPlatform {
-            module: module.name.clone(),
-            platform,
-            available: available.join(", "),
-        });
-    }
-    if filler.unknown.is_empty() {
-        return Ok(());
-    }
-    let names = all_names(modules);
-    let unknown = filler
-        .unknown
-        .into_iter()
-        .map(|text| UnknownPlaceholder {
-            line: line_of(source, &text),
-            nearest: nearest(&text, &names),
-            text,
-        })
-        .collect();
-    Err(ManifestError::UnknownPlaceholders(unknown))
+    variables: &'a Variables,
 }
 
-struct Filler<'a> {
-    modules: &'a ModuleSet,
-    platform: Option<Platform>,
-    unknown: Vec<String>,
-    /// A module that has no image for the platform asked for.
-    unbuilt: Option<(&'a Module, Platform)>,
+/// What a placeholder stands for.
+pub(super) struct Found {
+    pub(super) value: String,
+    /// Whether it came out of a variable.
+    pub(super) variable: bool,
 }
 
-impl Filler<'_> {
-    fn visit(&mut self, value: &mut Value) {
-        match value {
-            Value::String(text) if text.contains("${") => *text = self.replaced(text),
-            Value::Array(items) => items.iter_mut().for_each(|item| self.visit(item)),
-            Value::Object(entries) => entries.values_mut().for_each(|entry| self.visit(entry)),
-            _ => {}
+/// Why a placeholder stands for nothing.
+pub(super) struct Unresolved {
+    pub(super) why: String,
+    pub(super) nearest: Vec<String>,
+}
+
+impl<'a> Names<'a> {
+    pub(super) fn new(modules: &'a ModuleSet, platform: Option<Platform>, variables: &'a Variables) -> Self {
+        let modules = modules.modules.iter().map(|module| (module.name.as_str(), module)).collect();
+        Self { modules, platform, variables }
+    }
+
+    /// What `inner`, written without `$` and braces, stands for; nothing for a name of IoT Edge's.
+    pub(super) fn resolve(&self, inner: &str, braced: bool) -> Result<Option<Found>, Unresolved> {
+        if braced && (inner.starts_with("MODULES.") || inner.starts_with("MODULEDIR<")) {
+            return self.image(inner).map(|value| Some(Found { value, variable: false }));
+        }
+        if !braced && RESERVED.contains(&inner) {
+            return Ok(None);
+        }
+        match self.variables.get(inner) {
+            Some(value) => Ok(Some(Found { value: value.to_owned(), variable: true })),
+            None => Err(self.unresolved(inner, braced)),
         }
     }
 
-    fn replaced(&mut self, text: &str) -> String {
-        let mut out = String::with_capacity(text.len());
-        let mut rest = text;
-        while let Some((before, from)) = split_at_placeholder(rest) {
-            out.push_str(before);
-            let (inner, after, whole) = match from.find('}') {
-                Some(end) => (&from[2..end], &from[end + 1..], &from[..=end]),
-                // Never closed: all that follows belongs to it.
-                None => (&from[2..], "", from),
-            };
-            match self.resolve(inner).filter(|_| whole.ends_with('}')) {
-                Some(image) => out.push_str(&image),
-                None if self.unknown.iter().any(|known| known == whole) => {}
-                None => self.unknown.push(whole.to_owned()),
+    fn image(&self, inner: &str) -> Result<String, Unresolved> {
+        let unknown = || self.unresolved(inner, true);
+        let (name, variant) = match inner.strip_prefix("MODULES.") {
+            // A module's name may hold dots, so the longest name that exists is the one meant.
+            Some(text) => self.split(text).ok_or_else(unknown)?,
+            None => {
+                let text = inner.strip_prefix("MODULEDIR<").ok_or_else(unknown)?;
+                let (folder, variant) = text.split_once('>').ok_or_else(unknown)?;
+                let name = folder.trim_end_matches(['/', '\\']).rsplit(['/', '\\']).next().unwrap_or(folder);
+                (name, variant.strip_prefix('.').unwrap_or(variant))
             }
-            rest = after;
+        };
+        // Debug images are a module of their own, called after the other.
+        let (name, platform) = match variant.strip_suffix("debug") {
+            Some(platform) if platform.is_empty() || platform.ends_with('.') => {
+                (Cow::Owned(format!("{name}.debug")), platform.trim_end_matches('.'))
+            }
+            _ => (Cow::Borrowed(name), variant),
+        };
+        let module = self.modules.get(&*name).ok_or_else(unknown)?;
+        let platform = match platform {
+            "" => self.platform,
+            text => Some(text.parse().map_err(|_| unknown())?),
+        };
+        match platform {
+            None => Ok(module.pinned()),
+            Some(platform) => pinned_for(module, platform).ok_or_else(|| Unresolved {
+                why: format!(
+                    "has no image for {platform}, only {}",
+                    module.platforms.iter().map(|p| p.platform.as_str()).collect::<Vec<_>>().join(", ")
+                ),
+                nearest: Vec::new(),
+            }),
         }
-        out.push_str(rest);
-        out
     }
 
-    fn resolve(&mut self, inner: &str) -> Option<String> {
-        let name = inner.strip_prefix("MODULES.")?;
-        let modules = self.modules;
-        let module = |name: &str| modules.modules.iter().find(|module| module.name == name);
-        if let Some(module) = module(name) {
-            return match self.platform {
-                None => Some(module.pinned()),
-                Some(platform) => {
-                    let pinned = pinned_for(module, platform);
-                    if pinned.is_none() {
-                        self.unbuilt = Some((module, platform));
-                    }
-                    pinned
-                }
-            };
+    /// `name.variant` cut where the name is that of a module.
+    fn split<'t>(&self, text: &'t str) -> Option<(&'t str, &'t str)> {
+        if self.modules.contains_key(text) {
+            return Some((text, ""));
         }
-        // A module's name may hold dots, a platform's cannot.
-        let (name, platform) = name.rsplit_once('.')?;
-        pinned_for(module(name)?, platform.parse().ok()?)
+        text.rmatch_indices('.')
+            .map(|(dot, _)| (&text[..dot], &text[dot + 1..]))
+            .find(|(name, _)| self.modules.contains_key(name))
     }
-}
 
-fn split_at_placeholder(text: &str) -> Option<(&str, &str)> {
-    text.find("${").map(|start| text.split_at(start))
+    fn unresolved(&self, inner: &str, braced: bool) -> Unresolved {
+        let names: Vec<String> = if inner.starts_with("MODULES.") || inner.starts_with("MODULEDIR<") {
+            self.modules.values().flat_map(|module| all_names(module)).collect()
+        } else {
+            let shown = |name| if braced { format!("${{{name}}}") } else { format!("${name}") };
+            self.variables.names().map(shown).collect()
+        };
+        let text = if braced { format!("${{{inner}}}") } else { format!("${inner}") };
+        Unresolved { why: "stands for nothing".into(), nearest: nearest(&text, names) }
+    }
 }
 
 fn pinned_for(module: &Module, platform: Platform) -> Option<String> {
@@ -113,32 +144,23 @@ fn pinned_for(module: &Module, platform: Platform) -> Option<String> {
     Some(format!("{}@{}", module.repository, image.manifest.digest))
 }
 
-/// All placeholders that stand for something.
-fn all_names(modules: &ModuleSet) -> Vec<String> {
-    modules
-        .modules
-        .iter()
-        .flat_map(|module| {
-            let of_platform = module
-                .platforms
-                .iter()
-                .map(|image| format!("${{MODULES.{}.{}}}", module.name, image.platform));
-            std::iter::once(format!("${{MODULES.{}}}", module.name)).chain(of_platform)
-        })
-        .collect()
+/// All placeholders for a module's images.
+fn all_names(module: &Module) -> impl Iterator<Item = String> {
+    let of_platform =
+        module.platforms.iter().map(|image| format!("${{MODULES.{}.{}}}", module.name, image.platform));
+    std::iter::once(format!("${{MODULES.{}}}", module.name)).chain(of_platform)
 }
 
-/// The first line of `source`, from 1, that holds `text`; nothing where the text was written with escapes.
-fn line_of(source: &str, text: &str) -> Option<usize> {
-    let start = source.find(text)?;
-    Some(source.get(..start)?.matches('\n').count() + 1)
-}
-
-/// The names most like `text`, most similar first.
-fn nearest(text: &str, names: &[String]) -> Vec<String> {
-    let mut ranked: Vec<_> = names.iter().map(|name| (edit_distance(text, name), name)).collect();
+/// The names most like `text`, most similar first; none that is altogether different.
+fn nearest(text: &str, names: Vec<String>) -> Vec<String> {
+    let most = (text.chars().count() / 2).max(2);
+    let mut ranked: Vec<_> = names
+        .into_iter()
+        .map(|name| (edit_distance(text, &name), name))
+        .filter(|(distance, _)| *distance <= most)
+        .collect();
     ranked.sort();
-    ranked.into_iter().take(OFFERED).map(|(_, name)| name.clone()).collect()
+    ranked.into_iter().take(OFFERED).map(|(_, name)| name).collect()
 }
 
 /// How many characters must be inserted, deleted or replaced (Levenshtein 1966). Long texts are cut: what
@@ -166,7 +188,7 @@ fn edit_distance(a: &str, b: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
+    use crate::manifest::tests::modules;
 
     #[test]
     fn distances_are_those_of_the_textbook() {
@@ -177,19 +199,35 @@ mod tests {
         }
     }
 
-    proptest! {
-        #[test]
-        fn text_without_placeholders_stays(text in "[a-z$ {}\\\\\"]{0,40}") {
-            prop_assume!(!text.contains("${"));
-            let mut document = Value::from(text.clone());
-            fill(&mut document, "", &super::super::tests::modules(), None).unwrap();
-            prop_assert_eq!(document, Value::from(text));
+    #[test]
+    fn platforms_debug_images_and_folders_are_found() {
+        let mut set = modules();
+        let mut debug = set.modules[0].clone();
+        debug.name = "mynah-runtime.debug".into();
+        debug.repository = "localhost/mynah/runtime-debug".into();
+        set.modules.push(debug);
+        let variables = Variables::default();
+        let names = Names::new(&set, None, &variables);
+        let image = |inner| names.resolve(inner, true).ok().flatten().map(|found| found.value);
+        let (plain, debug) = (set.modules[0].pinned(), set.modules[1].pinned());
+        for (inner, expected) in [
+            ("MODULES.mynah-runtime", &plain),
+            ("MODULES.mynah-runtime.debug", &debug),
+            ("MODULEDIR<../shared/mynah-runtime>", &plain),
+            ("MODULEDIR<../shared/mynah-runtime/>.debug", &debug),
+        ] {
+            assert_eq!(image(inner).as_ref(), Some(expected), "{inner}");
         }
-
-        #[test]
-        fn filling_is_total(text in "[${}MODULES.a]{0,40}") {
-            let mut document = Value::from(text);
-            let _ = fill(&mut document, "", &super::super::tests::modules(), None);
+        let arm = image("MODULES.mynah-runtime.arm32v7").unwrap();
+        assert!(arm.starts_with("localhost/mynah/runtime@") && arm != plain);
+        assert_eq!(image("MODULEDIR<a\\mynah-runtime>.linux/arm/v7"), Some(arm));
+        assert!(
+            image("MODULES.mynah-runtime.amd64.debug").unwrap().starts_with("localhost/mynah/runtime-debug@")
+        );
+        for unknown in
+            ["MODULES.", "MODULES.x", "MODULES.mynah-runtime.s390x", "MODULEDIR<a", "MODULEDIR<>", "x"]
+        {
+            assert_eq!(image(unknown), None, "{unknown}");
         }
     }
 }

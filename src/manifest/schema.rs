@@ -1,23 +1,25 @@
 //! The rules of the published IoT Edge deployment schemas, edgeAgent 1.0 and 1.1, edgeHub 1.0 to 1.3.
 //!
-//! Written as code rather than read from a schema file: it works offline, names each place by its JSON
-//! Pointer, says what is allowed there, and finds everything at once.
+//! The types of `contracts::iot_edge` hold the same rules and stop at the first that is broken. This names every
+//! broken one at once, each place by its JSON Pointer, with what is allowed there. A test holds the two together. It
+//! also knows layered deployments, whose keys are paths.
 
 use serde_json::{Map, Value};
 
+use super::content::{self, DESIRED, escaped};
 use super::create_options::{PIECE, piece_number};
 use super::{ManifestError, Problem};
 
 /// Checks a finished manifest.
 pub(super) fn check(document: &Value) -> Result<(), ManifestError> {
     let mut checker = Checker { problems: Vec::new() };
-    checker.deployment(&Place::root(document));
+    let root = Place::root(document);
+    if content::is_layered(document) {
+        checker.layered(&root)
+    } else {
+        checker.deployment(&root)
+    }
     if checker.problems.is_empty() { Ok(()) } else { Err(ManifestError::Invalid(checker.problems)) }
-}
-
-/// A key as a JSON Pointer writes it (RFC 6901 §3).
-pub(super) fn escaped(key: &str) -> String {
-    key.replace('~', "~0").replace('/', "~1")
 }
 
 /// A value and where it stands.
@@ -29,6 +31,10 @@ struct Place<'a> {
 impl<'a> Place<'a> {
     fn root(value: &'a Value) -> Self {
         Self { value, pointer: String::new() }
+    }
+
+    fn again(&self) -> Self {
+        Self { value: self.value, pointer: self.pointer.clone() }
     }
 
     fn at(&self, key: &str, value: &'a Value) -> Self {
@@ -49,6 +55,16 @@ struct Keys {
     required: &'static [&'static str],
     optional: &'static [&'static str],
 }
+
+const EDGE_AGENT: Keys = Keys { required: &["type", "settings"], optional: &["env", "imagePullPolicy"] };
+const EDGE_HUB: Keys = Keys {
+    required: &["type", "settings", "status", "restartPolicy"],
+    optional: &["env", "imagePullPolicy", "startupOrder"],
+};
+const MODULE: Keys = Keys {
+    required: &["type", "status", "restartPolicy", "settings"],
+    optional: &["version", "env", "imagePullPolicy", "startupOrder"],
+};
 
 struct Checker {
     problems: Vec<Problem>,
@@ -140,16 +156,6 @@ impl Checker {
         const AGENT: Keys =
             Keys { required: &["schemaVersion", "runtime", "systemModules", "modules"], optional: &[] };
         const SYSTEM: Keys = Keys { required: &["edgeAgent", "edgeHub"], optional: &[] };
-        const EDGE_AGENT: Keys =
-            Keys { required: &["type", "settings"], optional: &["env", "imagePullPolicy"] };
-        const EDGE_HUB: Keys = Keys {
-            required: &["type", "settings", "status", "restartPolicy"],
-            optional: &["env", "imagePullPolicy", "startupOrder"],
-        };
-        const MODULE: Keys = Keys {
-            required: &["type", "status", "restartPolicy", "settings"],
-            optional: &["version", "env", "imagePullPolicy", "startupOrder"],
-        };
         if !self.keys(desired, &AGENT, |_| false) {
             return;
         }
@@ -169,11 +175,90 @@ impl Checker {
         if let Some(modules) = desired.get("modules") {
             self.object(&modules);
             for (name, module) in modules.entries() {
-                if !is_module_name(name) {
-                    self.report(&module, "is no module name: letters, digits, `_` and `-` are allowed");
-                }
-                self.module(&module, &MODULE, version);
+                self.user_module(name, &module, version);
             }
+        }
+    }
+
+    fn user_module(&mut self, name: &str, module: &Place<'_>, version: Option<&str>) {
+        if !is_module_name(name) {
+            self.report(module, "is no module name: letters, digits, `_` and `-` are allowed");
+        }
+        self.module(module, &MODULE, version);
+    }
+
+    /// A layered deployment: what it names is added to what a base deployment says.
+    fn layered(&mut self, root: &Place<'_>) {
+        const TOP: Keys = Keys { required: &["content"], optional: &[] };
+        const CONTENT: Keys = Keys { required: &["modulesContent"], optional: &[] };
+        self.keys(root, &TOP, |_| false);
+        let Some(content) = root.get("content") else { return };
+        if !self.keys(&content, &CONTENT, |_| false) {
+            return;
+        }
+        let Some(content) = content.get("modulesContent") else { return };
+        self.object(&content);
+        for (name, twin) in content.entries() {
+            if !matches!(name.as_str(), "$edgeAgent" | "$edgeHub") && !is_module_name(name) {
+                self.report(&twin, "is no module name: letters, digits, `_` and `-` are allowed");
+            }
+            self.object(&twin);
+            for (key, part) in twin.entries() {
+                match key.strip_prefix(DESIRED).map(|path| (name.as_str(), path)) {
+                    Some(("$edgeAgent", "")) => self.agent(&part),
+                    Some(("$edgeHub", "")) => self.hub(&part),
+                    Some((_, "")) => drop(self.object(&part)),
+                    Some((name, path)) if path.starts_with('.') => self.layer(name, &path[1..], &part),
+                    _ => self.report(&part, "is no `properties.desired` and no `properties.desired.<path>`"),
+                }
+            }
+        }
+    }
+
+    /// What stands under the path `properties.desired.<path>` of a twin.
+    fn layer(&mut self, twin: &str, path: &str, part: &Place<'_>) {
+        // Versions stand in the base deployment.
+        let names: Vec<&str> = path.split('.').collect();
+        match (twin, names.as_slice()) {
+            (_, names) if names.contains(&"") => self.report(part, "is a path with an empty part"),
+            ("$edgeAgent", ["modules", name]) => self.user_module(name, part, None),
+            ("$edgeAgent", ["systemModules", "edgeAgent"]) => self.module(part, &EDGE_AGENT, None),
+            ("$edgeAgent", ["systemModules", "edgeHub"]) => self.module(part, &EDGE_HUB, None),
+            ("$edgeAgent", ["modules" | "systemModules", _, "env"]) => self.env(part),
+            ("$edgeAgent", ["modules" | "systemModules", _, "env", name]) => self.env_entry(name, part),
+            ("$edgeAgent", ["modules" | "systemModules", _, "settings"]) => self.settings(part),
+            ("$edgeAgent", ["modules" | "systemModules", _, _]) => {}
+            ("$edgeAgent", ["modules"]) => {
+                self.object(part);
+                for (name, module) in part.entries() {
+                    self.user_module(name, &module, None);
+                }
+            }
+            ("$edgeAgent", ["runtime"]) => self.runtime(part),
+            ("$edgeAgent", ["runtime", "settings", "registryCredentials", name]) => {
+                self.credentials(name, part)
+            }
+            ("$edgeAgent", ["schemaVersion"]) => {
+                self.one_of(Some(part.again()), &["1.0", "1.1"]);
+            }
+            ("$edgeHub", ["routes", name]) => {
+                self.plain_name(name, part);
+                self.route(part, None);
+            }
+            ("$edgeHub", ["routes"]) => {
+                self.object(part);
+                for (name, route) in part.entries() {
+                    self.plain_name(name, &route);
+                    self.route(&route, None);
+                }
+            }
+            ("$edgeHub", ["storeAndForwardConfiguration"]) => self.store(part),
+            ("$edgeHub", ["schemaVersion"]) => {
+                self.one_of(Some(part.again()), &["1.0", "1.1", "1.2", "1.3"]);
+            }
+            ("$edgeHub", ["mqttBroker" | "integrity", ..]) => {}
+            ("$edgeAgent" | "$edgeHub", _) => self.report(part, "is a path that IoT Edge does not know"),
+            _ => {}
         }
     }
 
@@ -181,7 +266,6 @@ impl Checker {
         const RUNTIME: Keys = Keys { required: &["type", "settings"], optional: &[] };
         const SETTINGS: Keys =
             Keys { required: &[], optional: &["minDockerVersion", "loggingOptions", "registryCredentials"] };
-        const CREDENTIALS: Keys = Keys { required: &["username", "password", "address"], optional: &[] };
         if !self.keys(runtime, &RUNTIME, |_| false) {
             return;
         }
@@ -193,15 +277,20 @@ impl Checker {
         let Some(registries) = settings.get("registryCredentials") else { return };
         self.object(&registries);
         for (name, credentials) in registries.entries() {
-            self.plain_name(name, &credentials);
-            if self.keys(&credentials, &CREDENTIALS, |_| false) {
-                self.text(credentials.get("username"));
-                self.text(credentials.get("password"));
-                if let Some(address) = self.text(credentials.get("address"))
-                    && (address.is_empty() || address.contains(char::is_whitespace))
-                {
-                    self.report(&credentials, "has an `address` that is empty or holds white space");
-                }
+            self.credentials(name, &credentials);
+        }
+    }
+
+    fn credentials(&mut self, name: &str, credentials: &Place<'_>) {
+        const CREDENTIALS: Keys = Keys { required: &["username", "password", "address"], optional: &[] };
+        self.plain_name(name, credentials);
+        if self.keys(credentials, &CREDENTIALS, |_| false) {
+            self.text(credentials.get("username"));
+            self.text(credentials.get("password"));
+            if let Some(address) = self.text(credentials.get("address"))
+                && (address.is_empty() || address.contains(char::is_whitespace))
+            {
+                self.report(credentials, "has an `address` that is empty or holds white space");
             }
         }
     }
@@ -228,26 +317,29 @@ impl Checker {
     }
 
     fn env(&mut self, env: &Place<'_>) {
-        const VALUE: Keys = Keys { required: &["value"], optional: &[] };
         self.object(env);
         for (name, entry) in env.entries() {
-            if name.is_empty()
-                || name.contains(|c: char| matches!(c, '+' | '#' | '$' | '.') || c.is_whitespace())
-            {
-                self.report(
-                    &entry,
-                    "is no name of a variable: `+`, `#`, `$`, `.` and white space are not allowed",
-                );
-            }
-            if self.keys(&entry, &VALUE, |_| false)
-                && let Some(value) = entry.get("value")
-                && !(value.value.is_string() || value.value.is_number() || value.value.is_boolean())
-            {
-                self.report(
-                    &value,
-                    format!("is {}, text, a number or true/false is needed", kind_of(value.value)),
-                );
-            }
+            self.env_entry(name, &entry);
+        }
+    }
+
+    fn env_entry(&mut self, name: &str, entry: &Place<'_>) {
+        const VALUE: Keys = Keys { required: &["value"], optional: &[] };
+        if name.is_empty() || name.contains(|c: char| matches!(c, '+' | '#' | '$' | '.') || c.is_whitespace())
+        {
+            self.report(
+                entry,
+                "is no name of a variable: `+`, `#`, `$`, `.` and white space are not allowed",
+            );
+        }
+        if self.keys(entry, &VALUE, |_| false)
+            && let Some(value) = entry.get("value")
+            && !(value.value.is_string() || value.value.is_number() || value.value.is_boolean())
+        {
+            self.report(
+                &value,
+                format!("is {}, text, a number or true/false is needed", kind_of(value.value)),
+            );
         }
     }
 
@@ -272,9 +364,8 @@ impl Checker {
     fn hub(&mut self, desired: &Place<'_>) {
         const HUB: Keys = Keys {
             required: &["schemaVersion", "routes"],
-            optional: &["storeAndForwardConfiguration", "mqttBroker"],
+            optional: &["storeAndForwardConfiguration", "mqttBroker", "integrity"],
         };
-        const STORE: Keys = Keys { required: &["timeToLiveSecs"], optional: &[] };
         if !self.keys(desired, &HUB, |_| false) {
             return;
         }
@@ -286,14 +377,23 @@ impl Checker {
                 self.route(&route, version);
             }
         }
-        if let Some(broker) = desired.get("mqttBroker") {
-            self.object(&broker);
-            if matches!(version, Some("1.0" | "1.1")) {
-                self.report(&broker, "needs the edgeHub's schemaVersion 1.2");
+        for (key, too_old, least) in
+            [("mqttBroker", ["1.0", "1.1"].as_slice(), "1.2"), ("integrity", &["1.0", "1.1", "1.2"], "1.3")]
+        {
+            let Some(part) = desired.get(key) else { continue };
+            self.object(&part);
+            if version.is_some_and(|version| too_old.contains(&version)) {
+                self.report(&part, format!("needs the edgeHub's schemaVersion {least}"));
             }
         }
-        if let Some(store) = desired.get("storeAndForwardConfiguration")
-            && self.keys(&store, &STORE, |_| false)
+        if let Some(store) = desired.get("storeAndForwardConfiguration") {
+            self.store(&store);
+        }
+    }
+
+    fn store(&mut self, store: &Place<'_>) {
+        const STORE: Keys = Keys { required: &["timeToLiveSecs"], optional: &[] };
+        if self.keys(store, &STORE, |_| false)
             && let Some(seconds) = store.get("timeToLiveSecs")
             && seconds.value.as_i64().is_none()
         {
@@ -312,7 +412,7 @@ impl Checker {
             self.whole(route.get("timeToLiveSecs"), u32::MAX.into());
             self.text(route.get("route"))
         } else {
-            self.text(Some(Place { value: route.value, pointer: route.pointer.clone() }))
+            self.text(Some(route.again()))
         };
         if text.is_some_and(str::is_empty) {
             self.report(route, "is an empty route");

@@ -24,6 +24,7 @@ mod device;
 mod digest;
 mod evaluation;
 mod fault;
+pub mod iot_edge;
 mod label;
 mod model_card;
 mod modules;

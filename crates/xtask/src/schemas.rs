@@ -5,6 +5,7 @@ use std::fs;
 use anyhow::{Result, bail};
 use mynah_contracts::{
     Dataset, DeploymentRecord, DeviceStatus, ModelCard, ModuleSet, Sighting, Speech, Training,
+    iot_edge::EdgeDeployment,
 };
 use schemars::schema_for;
 
@@ -15,6 +16,7 @@ fn all() -> Result<Vec<(&'static str, String)>> {
         ("model", schema_for!(ModelCard)),
         ("modules", schema_for!(ModuleSet)),
         ("speech", schema_for!(Speech)),
+        ("deployment", schema_for!(EdgeDeployment)),
         ("deployment-record", schema_for!(DeploymentRecord)),
         ("status", schema_for!(DeviceStatus)),
         ("sighting", schema_for!(Sighting)),

@@ -1,0 +1,45 @@
+//! Why a manifest cannot be written for Kubernetes.
+
+use mynah_contracts::{Diagnosis, FaultKind};
+
+use crate::manifest::{ManifestError, Problem};
+
+/// Why a manifest cannot be written for Kubernetes.
+#[derive(Debug, thiserror::Error)]
+pub enum KubernetesError {
+    /// It is no manifest, or a layered one.
+    #[error("the manifest cannot be read")]
+    Manifest(#[from] ManifestError),
+    /// Its parts do not go together.
+    #[error("the manifest contradicts itself: {0}")]
+    Inconsistent(String),
+    /// Something Kubernetes has no way to say.
+    #[error("Kubernetes cannot express this manifest: {}", list(.0))]
+    Inexpressible(Vec<Problem>),
+    /// The objects cannot be written down.
+    #[error("cannot write the objects as YAML")]
+    Yaml(#[source] serde_saphyr::ser::Error),
+    /// The objects cannot be written down.
+    #[error("cannot write the objects as JSON")]
+    Json(#[source] serde_json::Error),
+}
+
+fn list(problems: &[Problem]) -> String {
+    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+impl Diagnosis for KubernetesError {
+    fn kind(&self) -> FaultKind {
+        FaultKind::BadInput
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Manifest(error) => error.hint(),
+            Self::Inexpressible(_) => {
+                Some("change it in the template or with an --overlay for Kubernetes".into())
+            }
+            _ => None,
+        }
+    }
+}
