@@ -10,6 +10,7 @@
 //! asked, records every exchange ([`wire`]) and goes wrong where a test says so ([`faults`]).
 
 mod clips;
+pub mod customvision;
 pub mod faults;
 mod photos;
 mod tiny_model;
