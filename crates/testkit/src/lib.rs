@@ -12,6 +12,7 @@
 //! | a strict registry with faults on demand | [`registry::Registry`] |
 
 mod clips;
+pub mod customvision;
 pub mod faults;
 pub mod iothub;
 mod photos;
