@@ -37,11 +37,11 @@ impl Default for Policy {
     fn default() -> Self {
         Self {
             connect: Duration::from_secs(15),
-            idle: Duration::from_secs(60),
+            idle: Duration::from_mins(1),
             tries: 6,
             first_wait: Duration::from_millis(500),
             longest_wait: Duration::from_secs(30),
-            deadline: Duration::from_secs(300),
+            deadline: Duration::from_mins(5),
             largest_body: 16 << 20,
             budget: 60,
             proxy: true,
