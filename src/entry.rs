@@ -89,7 +89,9 @@ pub fn parse(
 /// SIGTERM and SIGHUP ask the work to stop.
 pub fn console(env: &Env, matches: &clap::ArgMatches) -> Arc<dyn Console + Sync> {
     let masks = Masks::process();
-    env.secrets().iter().for_each(|secret| masks.add(secret));
+    for secret in env.secrets() {
+        masks.add(&secret);
+    }
     let console: Arc<dyn Console + Sync> = if env.is_agent() {
         Arc::new(AzureConsole::stdout(masks, &CANCELLED))
     } else {

@@ -174,7 +174,9 @@ mod tests {
     fn said(secrets: &[&str], speak: impl FnOnce(&AzureConsole<Shared>)) -> String {
         let out = Shared::default();
         let masks: &'static Masks = Box::leak(Box::default());
-        secrets.iter().for_each(|secret| masks.add(secret));
+        for secret in secrets {
+            masks.add(secret);
+        }
         let console = AzureConsole::new(out.clone(), masks, &CALM);
         speak(&console);
         String::from_utf8(out.0.lock().unwrap().clone()).unwrap()

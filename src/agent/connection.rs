@@ -86,6 +86,7 @@ impl Connection {
             ["ENDPOINT_AUTH_", "ENDPOINT_AUTH_SCHEME_", "ENDPOINT_URL_"]
                 .iter()
                 .any(|prefix| env.get(&format!("{prefix}{id}")).is_some())
+                || env.starting_with(&format!("ENDPOINT_AUTH_PARAMETER_{id}_")).next().is_some()
         };
         let Some(id) = spelled.iter().find(known) else {
             return Err(ConnectionError::Unknown(id.escape_debug().to_string()));

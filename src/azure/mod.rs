@@ -1,3 +1,4 @@
 //! Azure: signing in, and what its services share.
 
 pub mod auth;
+pub mod storage;

@@ -1,7 +1,6 @@
 //! All files together: duplicates, refusals, folds. From what was found to what is recorded, without any I/O.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 
 use mynah_contracts::{
     Dataset, Label, LabelCount, NearDuplicate, Photo, RelativePath, SchemaVersion, Sha256Digest, SkipReason,
@@ -82,14 +81,14 @@ pub(super) fn sort_out(scan: &Scan, inspected: Vec<Inspected>) -> Sorted<'_> {
     Sorted { kept, counts, skipped }
 }
 
-/// Makes the dataset of what was found below `root`.
+/// Makes the dataset of what was found in `place`.
 pub(super) fn assemble(
-    root: &Path,
+    place: &str,
     sorted: Sorted<'_>,
     seed: u64,
     strict: bool,
 ) -> Result<Assembled, ImportError> {
-    refuse(root, &sorted, strict)?;
+    refuse(place, &sorted, strict)?;
     let Sorted { kept, counts, skipped } = sorted;
 
     let mut kept: Vec<Kept<'_>> = kept.into_values().collect();
@@ -138,12 +137,13 @@ pub(super) fn assemble(
         photos,
         skipped,
         near_duplicates,
+        snapshot: None,
     };
     Ok(Assembled { dataset, alike: alike.into_iter().cloned().collect() })
 }
 
 /// The reasons to make no dataset of what was found.
-fn refuse(root: &Path, sorted: &Sorted<'_>, strict: bool) -> Result<(), ImportError> {
+fn refuse(place: &str, sorted: &Sorted<'_>, strict: bool) -> Result<(), ImportError> {
     let Sorted { counts, skipped, .. } = sorted;
     let defects: Vec<Skipped> =
         skipped.iter().filter(|skipped| skipped.reason.is_defect()).cloned().collect();
@@ -151,7 +151,7 @@ fn refuse(root: &Path, sorted: &Sorted<'_>, strict: bool) -> Result<(), ImportEr
         return Err(ImportError::Defects(defects));
     }
     if counts.values().all(|&count| count == 0) {
-        return Err(ImportError::NoPhotos { path: root.into(), skipped: skipped.len() });
+        return Err(ImportError::NoPhotos { place: place.into(), skipped: skipped.len() });
     }
     if counts.len() < MIN_LABELS
         && let Some((&only, _)) = counts.first_key_value()
@@ -215,6 +215,7 @@ mod tests {
             path: file.into(),
             source: (*file).into(),
             label: file.split('/').next().unwrap().parse().unwrap(),
+            settled: None,
         });
         Scan { candidates: candidates.collect(), skipped: Vec::new() }
     }
@@ -228,7 +229,7 @@ mod tests {
     fn run(names: &[String], inspected: Vec<Inspected>, strict: bool) -> Result<Assembled, ImportError> {
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let found = found(&names);
-        assemble(Path::new("photos"), sort_out(&found, inspected), 1, strict)
+        assemble("photos", sort_out(&found, inspected), 1, strict)
     }
 
     #[test]

@@ -7,6 +7,9 @@ use std::path::PathBuf;
 use mynah_contracts::{ArtifactError, Cancelled, Diagnosis, FaultKind, Label, LabelError, Skipped};
 use mynah_photo::EncodeError;
 
+use crate::azure::storage::BlobError;
+use crate::http::HttpError;
+
 /// How many of a kind a message names.
 const NAMED: usize = 10;
 
@@ -59,10 +62,10 @@ pub enum ImportError {
     #[error("the labels `{0}` and `{1}` differ only in letter case")]
     CaseCollision(Label, Label),
     /// Nothing to learn from.
-    #[error("no photos in `{path}`: {skipped} files were left out")]
+    #[error("no photos in `{place}`: {skipped} files were left out")]
     NoPhotos {
         /// The source.
-        path: PathBuf,
+        place: String,
         /// How many files were looked at.
         skipped: usize,
     },
@@ -104,6 +107,9 @@ pub enum ImportError {
         #[source]
         source: ArtifactError,
     },
+    /// The container cannot be had.
+    #[error(transparent)]
+    Blob(#[from] BlobError),
     /// A contact sheet cannot be made.
     #[error("cannot make the contact sheet of `{label}`")]
     Sheet {
@@ -132,10 +138,17 @@ impl ImportError {
     }
 }
 
+impl From<HttpError> for ImportError {
+    fn from(error: HttpError) -> Self {
+        Self::Blob(error.into())
+    }
+}
+
 impl Diagnosis for ImportError {
     fn kind(&self) -> FaultKind {
         match self {
             Self::Cancelled(_) => FaultKind::Cancelled,
+            Self::Blob(error) => error.kind(),
             Self::Io { .. } | Self::Changed { .. } | Self::Sheet { .. } => FaultKind::Failed,
             _ => FaultKind::BadInput,
         }
@@ -144,6 +157,7 @@ impl Diagnosis for ImportError {
     fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::Cancelled(cancelled) => return cancelled.hint(),
+            Self::Blob(error) => return error.hint(),
             Self::Sheet { .. } => return None,
             Self::Io { source, .. } => match source.kind() {
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {

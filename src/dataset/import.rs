@@ -11,20 +11,41 @@ use tempfile::TempPath;
 use tracing::warn;
 
 use super::assemble::{Assembled, assemble, sort_out};
+use super::container::{self, Gathered};
 use super::error::ImportError;
 use super::inspect::{Known, Thumbnails, inspect};
 use super::scan::{Scan, scan};
 use super::sheet;
 use super::store::{Store, persist, remove};
+use crate::azure::storage::Container;
+use crate::http;
 
 /// How many of a kind are warned of one by one.
 const WARNED: usize = 10;
 
+/// Where the photos are: one folder for each label.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// A folder of this machine.
+    Folder(PathBuf),
+    /// A container of Blob Storage.
+    Container(Container),
+}
+
+impl Source {
+    fn place(&self) -> String {
+        match self {
+            Self::Folder(folder) => folder.display().to_string(),
+            Self::Container(container) => container.location().to_string(),
+        }
+    }
+}
+
 /// What to import.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, Debug)]
 pub struct ImportRequest {
-    /// The folder with one folder of photos for each label.
-    pub source: PathBuf,
+    /// Where the photos are.
+    pub source: Source,
     /// The dataset's folder: new, empty, or from an earlier import, of which only what changed is touched.
     pub out: PathBuf,
     /// What the folds are drawn from.
@@ -33,6 +54,8 @@ pub struct ImportRequest {
     pub strict: bool,
     /// What a photo may be.
     pub limits: Limits,
+    /// The dataset the last model was trained on. If the container has not changed since, nothing is imported.
+    pub trained: Option<Dataset>,
 }
 
 /// What an import did.
@@ -40,7 +63,9 @@ pub struct ImportRequest {
 pub struct Imported {
     /// The dataset as it stands.
     pub dataset: Dataset,
-    /// Photos copied.
+    /// Photos fetched over the network.
+    pub fetched: u64,
+    /// Photos copied into the dataset's folder.
     pub copied: u64,
     /// Copies removed, their photos being gone.
     pub removed: u64,
@@ -54,38 +79,92 @@ pub struct Imported {
 /// Nothing to import, contradictions and a foreign output folder are bad input, told before anything is
 /// written. A failure later, or a kill, leaves the previous dataset valid; running again continues.
 pub fn import(request: &ImportRequest, monitor: &dyn Monitor) -> Result<Imported, ImportError> {
-    let store = Store::open(&request.source, &request.out)?;
+    match &request.source {
+        Source::Folder(folder) => {
+            let store = Store::open(Some(folder), &request.out)?;
+            let previous = store.previous()?;
+            let found = Found { scan: scan(folder)?, gathered: None };
+            make(request, &store, previous.as_ref(), found, monitor)
+        }
+        Source::Container(container) => follow(request, container, monitor),
+    }
+}
+
+/// Imports from a container, if it changed.
+fn follow(
+    request: &ImportRequest,
+    container: &Container,
+    monitor: &dyn Monitor,
+) -> Result<Imported, ImportError> {
+    let store = Store::open(None, &request.out)?;
     let previous = store.previous()?;
-    let found = scan(&request.source)?;
+    let listed = http::block_on::<_, ImportError>(monitor, container::list(container, monitor))?;
+    let same = |dataset: &&Dataset| {
+        let defects = dataset.skipped.iter().any(|skipped| skipped.reason.is_defect());
+        dataset.seed == request.seed && listed.is_that_of(dataset) && !(request.strict && defects)
+    };
+    let trained = request.trained.as_ref().filter(same);
+    let unchanged = || previous.as_ref().filter(same).filter(|dataset| container::is_whole(&store, dataset));
+    if let Some(dataset) = trained.or_else(unchanged) {
+        return Ok(Imported { dataset: dataset.clone(), fetched: 0, copied: 0, removed: 0, changed: false });
+    }
+    let gather = container::gather(container, listed, &store, previous.as_ref(), &request.limits, monitor);
+    let mut gathered = http::block_on::<_, ImportError>(monitor, gather)?;
+    let found = Found { scan: std::mem::take(&mut gathered.scan), gathered: Some(gathered) };
+    make(request, &store, previous.as_ref(), found, monitor)
+}
+
+/// Photos that are at hand.
+struct Found {
+    scan: Scan,
+    /// Where they came over the network.
+    gathered: Option<Gathered>,
+}
+
+/// Makes the dataset of photos that are at hand.
+fn make(
+    request: &ImportRequest,
+    store: &Store,
+    previous: Option<&Dataset>,
+    found: Found,
+    monitor: &dyn Monitor,
+) -> Result<Imported, ImportError> {
+    let Found { scan: found, gathered } = found;
     let thumbnails = Thumbnails::default();
     let inspected = {
-        let known = Known::from(previous.as_ref());
+        let known = Known::from(previous);
         let counted = Counted::new(monitor, "looking at photos", found.candidates.len());
         found
             .candidates
             .par_iter()
             .map(|candidate| {
                 counted.next()?;
-                Ok(inspect(candidate, &known, &request.limits, &thumbnails))
+                Ok(match &candidate.settled {
+                    Some(inspected) => inspected.clone(),
+                    None => inspect(candidate, &known, &request.limits, &thumbnails),
+                })
             })
             .collect::<Result<Vec<_>, ImportError>>()?
     };
+    let snapshot = gathered.as_ref().map(|gathered| gathered.snapshot(&found, &inspected));
     let sorted = sort_out(&found, inspected);
     if !request.strict {
         warn_of_defects(&sorted.skipped);
     }
-    let Assembled { dataset, alike } = assemble(&request.source, sorted, request.seed, request.strict)?;
+    let place = request.source.place();
+    let Assembled { mut dataset, alike } = assemble(&place, sorted, request.seed, request.strict)?;
+    dataset.snapshot = snapshot;
     warn_of_likeness(&dataset, &alike);
 
     store.begin()?;
-    let copied = copy(&store, &dataset, &found, monitor)?;
-    let sheets = render_sheets(&store, &dataset, previous.as_ref(), &thumbnails, &request.limits, monitor)?;
+    let copied = copy(store, &dataset, &found, monitor)?;
+    let sheets = render_sheets(store, &dataset, previous, &thumbnails, &request.limits, monitor)?;
     // A sheet that is out of date goes before the record changes and comes after: whenever this process dies,
     // a sheet that is there shows what the record says.
     for (_, path) in &sheets {
         remove(path)?;
     }
-    let rewritten = previous.as_ref() != Some(&dataset);
+    let rewritten = previous != Some(&dataset);
     if rewritten {
         store.commit(&to_json(&dataset))?;
     }
@@ -95,7 +174,8 @@ pub fn import(request: &ImportRequest, monitor: &dyn Monitor) -> Result<Imported
     }
     let removed = store.clear(&dataset)?;
     let changed = rewritten || copied > 0 || removed > 0 || changed_sheets;
-    Ok(Imported { dataset, copied, removed, changed })
+    let fetched = gathered.map_or(0, |gathered| gathered.fetched);
+    Ok(Imported { dataset, fetched, copied, removed, changed })
 }
 
 /// Copies the photos that are not there yet; tells how many.

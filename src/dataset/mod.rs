@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! scan     a tree of folders           → files with the label of their folder
+//! container  a container's blobs       → the same, fetched where they are new
 //! inspect  each file                   → digest, type, size, likeness; or why it is left out
 //! assemble all of them                 → duplicates out; the Dataset, or why there can be none
 //! near, folds                          → who looks like whom; who shares a cross-validation fold
@@ -12,6 +13,7 @@
 //! only follows what changed end in the same bytes.
 
 mod assemble;
+mod container;
 mod error;
 mod folds;
 mod import;
@@ -25,7 +27,7 @@ mod store;
 mod tests;
 
 pub use error::ImportError;
-pub use import::{ImportRequest, Imported, import};
+pub use import::{ImportRequest, Imported, Source, import};
 pub use load::{load, read_photo};
 
 /// The folder of contact sheets below a dataset's folder.

@@ -8,17 +8,20 @@ use std::path::{Path, PathBuf};
 use mynah_contracts::{Label, SkipReason, Skipped, colliding};
 
 use super::error::ImportError;
+use super::inspect::Inspected;
 use super::{CONTACT_SHEETS, store};
 
 /// A file below the source that may be a photo.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Candidate {
-    /// Where it is.
+    /// Where its bytes are; empty where nobody needs them any more.
     pub(super) path: PathBuf,
     /// Where it is below the source's root, with forward slashes.
     pub(super) source: String,
     /// Its first folder's name.
     pub(super) label: Label,
+    /// What it is, where that is known without a look at its bytes.
+    pub(super) settled: Option<Inspected>,
 }
 
 /// What a scan found, each list ordered by `source`.
@@ -26,6 +29,32 @@ pub(super) struct Candidate {
 pub(super) struct Scan {
     pub(super) candidates: Vec<Candidate>,
     pub(super) skipped: Vec<Skipped>,
+}
+
+impl Scan {
+    /// Leaves a file out.
+    pub(super) fn skip(&mut self, source: &str, reason: SkipReason, detail: &str) {
+        self.skipped.push(Skipped { source: source.to_owned(), reason, detail: detail.to_owned() });
+    }
+
+    /// Brings the lists into order.
+    ///
+    /// # Errors
+    /// Labels that cannot stand side by side, or that a dataset needs for itself.
+    pub(super) fn finish(&mut self) -> Result<(), ImportError> {
+        let labels = || self.candidates.iter().map(|candidate| &candidate.label);
+        if let Some((a, b)) = colliding(labels()) {
+            return Err(ImportError::CaseCollision(a.clone(), b.clone()));
+        }
+        let reserved =
+            |label: &&Label| [CONTACT_SHEETS, store::DATASET_FILE].contains(&label.case_key().as_str());
+        if let Some(label) = labels().find(reserved) {
+            return Err(ImportError::ReservedLabel(label.clone()));
+        }
+        self.candidates.sort_by(|a, b| a.source.cmp(&b.source));
+        self.skipped.sort_by(|a, b| a.source.cmp(&b.source));
+        Ok(())
+    }
 }
 
 /// Walks the tree below `root`. The result does not depend on the order the file system lists names in.
@@ -50,17 +79,7 @@ pub(super) fn scan(root: &Path) -> Result<Scan, ImportError> {
     if !bad.is_empty() {
         return Err(ImportError::BadLabels(bad));
     }
-    let labels: Vec<&Label> = found.candidates.iter().map(|candidate| &candidate.label).collect();
-    if let Some((a, b)) = colliding(labels.iter().copied()) {
-        return Err(ImportError::CaseCollision(a.clone(), b.clone()));
-    }
-    if let Some(label) =
-        labels.iter().find(|label| [CONTACT_SHEETS, store::DATASET_FILE].contains(&label.case_key().as_str()))
-    {
-        return Err(ImportError::ReservedLabel((*label).clone()));
-    }
-    found.candidates.sort_by(|a, b| a.source.cmp(&b.source));
-    found.skipped.sort_by(|a, b| a.source.cmp(&b.source));
+    found.finish()?;
     Ok(found)
 }
 
@@ -112,6 +131,7 @@ impl Walk<'_> {
                     path: file.path,
                     source: file.source,
                     label: label.clone(),
+                    settled: None,
                 }));
             }
             Err(why) => self.bad.push((entry.name.clone(), why)),
@@ -149,7 +169,7 @@ impl Walk<'_> {
     }
 
     fn skip(&mut self, entry: &Entry, reason: SkipReason, detail: &str) {
-        self.found.skipped.push(Skipped { source: entry.source.clone(), reason, detail: detail.into() });
+        self.found.skip(&entry.source, reason, detail);
     }
 }
 
@@ -173,7 +193,7 @@ fn list(folder: &Path, source: &str) -> Result<Vec<Entry>, ImportError> {
 }
 
 /// Hidden names, and what operating systems and archivers leave behind.
-fn is_passed_over(name: &OsStr) -> bool {
+pub(super) fn is_passed_over(name: &OsStr) -> bool {
     let bytes = name.as_encoded_bytes();
     bytes.starts_with(b".")
         || bytes == b"__MACOSX"

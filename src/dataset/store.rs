@@ -21,6 +21,9 @@ pub(super) const DATASET_FILE: &str = Dataset::FILE;
 /// How temporary names begin.
 const TEMPORARY: &str = ".mynah-import-";
 
+/// The folder where fetched photos wait until the record names them.
+const FETCHED: &str = ".mynah-import-fetched";
+
 /// A dataset's folder that may be written to.
 pub(super) struct Store {
     out: PathBuf,
@@ -29,13 +32,15 @@ pub(super) struct Store {
 impl Store {
     /// Takes `out` for output: makes it, and clears what a killed import left under temporary names.
     ///
-    /// Refuses a folder with other content, and one that lies within the source or holds it.
-    pub(super) fn open(source: &Path, out: &Path) -> Result<Self, ImportError> {
-        let source = fs::canonicalize(source)
-            .map_err(|error| ImportError::Source { path: source.to_path_buf(), source: error })?;
-        let real = resolved(out).map_err(ImportError::io("find", out))?;
-        if real.starts_with(&source) || source.starts_with(&real) {
-            return Err(ImportError::Overlap { source_folder: source, out: out.to_path_buf() });
+    /// Refuses a folder with other content, and one that lies within the source's folder or holds it.
+    pub(super) fn open(source: Option<&Path>, out: &Path) -> Result<Self, ImportError> {
+        if let Some(source) = source {
+            let source = fs::canonicalize(source)
+                .map_err(|error| ImportError::Source { path: source.to_path_buf(), source: error })?;
+            let real = resolved(out).map_err(ImportError::io("find", out))?;
+            if real.starts_with(&source) || source.starts_with(&real) {
+                return Err(ImportError::Overlap { source_folder: source, out: out.to_path_buf() });
+            }
         }
         let store = Self { out: out.to_path_buf() };
         if out.exists()
@@ -83,6 +88,11 @@ impl Store {
         }
         let to = photo.file.below(&self.out);
         persist(self.temporary(&to, &bytes)?, &to)
+    }
+
+    /// Where fetched photos wait; [`Store::clear`] removes what is in there.
+    pub(super) fn fetched(&self) -> PathBuf {
+        self.out.join(FETCHED)
     }
 
     /// The photo's copy.
@@ -166,6 +176,8 @@ struct Present {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Temporary,
+    /// A photo, or the beginning of one, that waits for the record to name it.
+    Fetched,
     Record,
     Sheet,
     Photo,
@@ -178,6 +190,7 @@ impl Present {
         let file = name(&path);
         let kind = match folder {
             _ if is_folder => Kind::Foreign,
+            Some(FETCHED) => Kind::Fetched,
             _ if file.starts_with(TEMPORARY) => Kind::Temporary,
             None if file == DATASET_FILE => Kind::Record,
             Some(CONTACT_SHEETS) if file.strip_suffix(".png").is_some() => Kind::Sheet,
@@ -284,23 +297,23 @@ mod tests {
         fs::create_dir_all(source.join("apple")).unwrap();
         for out in [source.clone(), source.join("out"), source.join("new/deep"), root.path().to_path_buf()] {
             assert!(
-                matches!(Store::open(&source, &out), Err(ImportError::Overlap { .. })),
+                matches!(Store::open(Some(&source), &out), Err(ImportError::Overlap { .. })),
                 "{}",
                 out.display()
             );
         }
         let out = root.path().join("out");
-        assert!(Store::open(&source, &out).is_ok());
+        assert!(Store::open(Some(&source), &out).is_ok());
         fs::create_dir_all(out.join("apple")).unwrap();
         fs::write(out.join("apple/0123456789abcdef.jpg"), "left by a killed import").unwrap();
         fs::write(out.join("apple/.mynah-import-x"), "half").unwrap();
-        let store = Store::open(&source, &out).unwrap();
+        let store = Store::open(Some(&source), &out).unwrap();
         store.begin().unwrap();
         assert!(!out.join("apple/.mynah-import-x").exists());
         fs::write(out.join("apple/diary.txt"), "mine").unwrap();
-        assert!(matches!(Store::open(&source, &out), Err(ImportError::Foreign { .. })));
+        assert!(matches!(Store::open(Some(&source), &out), Err(ImportError::Foreign { .. })));
         fs::remove_file(out.join("apple/diary.txt")).unwrap();
         fs::create_dir_all(out.join("apple/deeper")).unwrap();
-        assert!(matches!(Store::open(&source, &out), Err(ImportError::Foreign { .. })));
+        assert!(matches!(Store::open(Some(&source), &out), Err(ImportError::Foreign { .. })));
     }
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use mynah_contracts::{Dataset, Diagnosis as _, FaultKind, Monitor, Quiet, SkipReason};
 use mynah_photo::{Limits, RgbImage, encode_jpeg, encode_png};
 
-use super::{ImportError, ImportRequest, Imported, import, load, read_photo};
+use super::{ImportError, ImportRequest, Imported, Source, import, load, read_photo};
 
 /// A picture of 64 × 48 blocks whose brightness is drawn from `seed`.
 fn picture(seed: u32) -> RgbImage {
@@ -62,11 +62,12 @@ impl Place {
 
     fn request(&self, out: &str) -> ImportRequest {
         ImportRequest {
-            source: self.source(),
+            source: Source::Folder(self.source()),
             out: self.out(out),
             seed: 1,
             strict: false,
             limits: Limits::default(),
+            trained: None,
         }
     }
 

@@ -24,6 +24,9 @@ const REQUEST_IDS: &[&str] = &[
     "iothub-errorcode",
 ];
 
+/// How far clocks may differ, in seconds: the strictest service allows five minutes.
+const FORGIVEN: i64 = 300;
+
 /// Why a request came to nothing. Requests are shown as method and redacted URL.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -137,6 +140,8 @@ pub struct Refusal {
     pub tries: u32,
     /// How long the last answer asked to wait.
     pub retry_after: Option<Duration>,
+    /// By how many seconds the service's clock is ahead of this machine's, where it told the time.
+    pub ahead: Option<i64>,
 }
 
 impl fmt::Display for Refusal {
@@ -173,7 +178,16 @@ impl Refusal {
             request_id: REQUEST_IDS.iter().find_map(|name| header(name)).filter(|id| !id.is_empty()),
             tries: 1,
             retry_after: super::policy::retry_after(headers),
+            ahead: super::policy::date(headers)
+                .map(|date| date.as_second() - jiff::Timestamp::now().as_second()),
         }
+    }
+}
+
+impl Refusal {
+    /// Whether this machine's clock differs from the service's by more than signatures and tokens forgive.
+    pub fn clock_is_off(&self) -> bool {
+        self.ahead.is_some_and(|seconds| seconds.abs() > FORGIVEN)
     }
 }
 
@@ -244,6 +258,7 @@ impl Diagnosis for HttpError {
     fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::Refused(refusal) => match refusal.status {
+                400 | 401 | 403 if refusal.clock_is_off() => "the clock of this machine is off; set it right",
                 401 => "check that the key, token or sign-in is right and has not expired",
                 403 => {
                     "check that the key or signature is right and that whoever signs in has the role it needs"

@@ -37,11 +37,11 @@ impl Default for Policy {
     fn default() -> Self {
         Self {
             connect: Duration::from_secs(15),
-            idle: Duration::from_secs(60),
+            idle: Duration::from_mins(1),
             tries: 6,
             first_wait: Duration::from_millis(500),
             longest_wait: Duration::from_secs(30),
-            deadline: Duration::from_secs(300),
+            deadline: Duration::from_mins(5),
             largest_body: 16 << 20,
             budget: 60,
             proxy: true,
@@ -102,10 +102,18 @@ pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     if let Ok(seconds) = asked.parse() {
         return Some(Duration::from_secs(seconds));
     }
-    let date = |text: &str| jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok();
-    let now = text(DATE.as_str()).and_then(date).unwrap_or_else(jiff::Timestamp::now);
-    let wait = date(asked)?.duration_since(now);
+    let now = date(headers).unwrap_or_else(jiff::Timestamp::now);
+    let wait = http_date(asked)?.duration_since(now);
     Some(Duration::try_from(wait).unwrap_or(Duration::ZERO))
+}
+
+/// The service's clock, where it tells the time.
+pub(super) fn date(headers: &HeaderMap) -> Option<jiff::Timestamp> {
+    headers.get(DATE).and_then(|value| value.to_str().ok()).and_then(http_date)
+}
+
+fn http_date(text: &str) -> Option<jiff::Timestamp> {
+    jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok()
 }
 
 #[cfg(test)]

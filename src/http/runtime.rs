@@ -23,13 +23,12 @@ pub fn block_on<T, E>(monitor: &dyn Monitor, work: impl Future<Output = Result<T
 where
     E: From<Cancelled> + From<HttpError>,
 {
-    let runtime = match RUNTIME.get() {
-        Some(runtime) => runtime,
-        None => {
-            let built = Builder::new_multi_thread().worker_threads(2).enable_all().build();
-            let built = built.map_err(HttpError::Runtime)?;
-            RUNTIME.get_or_init(|| built)
-        }
+    let runtime = if let Some(runtime) = RUNTIME.get() {
+        runtime
+    } else {
+        let built = Builder::new_multi_thread().worker_threads(2).enable_all().build();
+        let built = built.map_err(HttpError::Runtime)?;
+        RUNTIME.get_or_init(|| built)
     };
     runtime.block_on(async {
         tokio::select! {

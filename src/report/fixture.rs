@@ -49,6 +49,7 @@ pub(super) fn case(training: Training) -> Case {
         photos: Vec::new(),
         skipped: Vec::new(),
         near_duplicates: Vec::new(),
+        snapshot: None,
     };
     Case { training, dataset, folder: Path::new("no such folder").into() }
 }

@@ -27,6 +27,34 @@ pub struct Dataset {
     pub skipped: Vec<Skipped>,
     /// Pairs of photos of different labels that look alike.
     pub near_duplicates: Vec<NearDuplicate>,
+    /// The container the photos came from, where it was one: an import that finds it unchanged fetches nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<Snapshot>,
+}
+
+/// What a container of Blob Storage held.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Snapshot {
+    /// The container's URL with the folder that was imported, without credentials.
+    pub source: String,
+    /// The blobs in it, ordered by name.
+    pub blobs: Vec<SnapshotBlob>,
+}
+
+/// A blob of a [`Snapshot`].
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SnapshotBlob {
+    /// Its name below the folder that was imported; a photo's or a skipped file's `source`.
+    pub name: String,
+    /// The version of its content.
+    pub etag: String,
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// The SHA-256 of its content, if that is a photo.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<Sha256Digest>,
 }
 
 /// A label and how many photos carry it.

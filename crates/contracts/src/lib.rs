@@ -34,7 +34,10 @@ mod training;
 mod work;
 
 pub use artifact::{Artifact, ArtifactError, FileRef, RelativePath, SchemaVersion, Tool, from_json, to_json};
-pub use dataset::{Dataset, FOLDS, ImageFormat, LabelCount, NearDuplicate, Photo, SkipReason, Skipped};
+pub use dataset::{
+    Dataset, FOLDS, ImageFormat, LabelCount, NearDuplicate, Photo, SkipReason, Skipped, Snapshot,
+    SnapshotBlob,
+};
 pub use deployment::{DeployTarget, DeployedModule, DeploymentRecord};
 pub use device::{DeviceState, DeviceStatus, Sighting};
 pub use digest::{DigestParseError, Hasher, Sha256Digest};

@@ -18,6 +18,7 @@ pub mod iothub;
 mod photos;
 pub mod registry;
 mod tiny_model;
+pub mod tokens;
 pub mod wire;
 
 pub use clips::{replace_clip, tiny_speech};

@@ -132,5 +132,6 @@ fn dataset(set: &Path, list: &str) -> Result<Dataset, Box<dyn Error>> {
         photos,
         skipped: Vec::new(),
         near_duplicates: Vec::new(),
+        snapshot: None,
     })
 }

@@ -63,4 +63,10 @@ impl Certificate {
         let signature = signer.sign(text.as_bytes()).map_err(|_| refused("the private key does not sign"))?;
         Ok(Secret::new(format!("{text}.{}", URL_SAFE_NO_PAD.encode(signature))))
     }
+
+    /// The key others verify with: a `SubjectPublicKeyInfo` in DER form.
+    #[cfg(test)]
+    pub(super) fn public_key(&self) -> Vec<u8> {
+        self.key.public_key().map(|key| key.to_vec()).unwrap_or_default()
+    }
 }

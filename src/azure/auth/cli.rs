@@ -12,7 +12,7 @@ use crate::child;
 use crate::secret::Secret;
 
 /// It is a slow starter.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -47,18 +47,15 @@ impl ManagedIdentity {
     }
 
     fn new(env: &Env, client_id: Option<&str>) -> Result<Self, AuthError> {
-        let (name, address, version, header) =
-            match (env.get("IDENTITY_ENDPOINT"), env.get("IDENTITY_HEADER")) {
-                (Some(address), Some(header)) => {
-                    ("IDENTITY_ENDPOINT", address.to_owned(), "2019-08-01", Some(Secret::new(header)))
-                }
-                _ => {
-                    // The name other Azure clients read too; containers relay the metadata service there.
-                    let name = "AZURE_POD_IDENTITY_AUTHORITY_HOST";
-                    let host = env.get(name).unwrap_or(METADATA).trim_end_matches('/');
-                    (name, format!("{host}/metadata/identity/oauth2/token"), "2018-02-01", None)
-                }
-            };
+        let app_service = env.get("IDENTITY_ENDPOINT").zip(env.get("IDENTITY_HEADER"));
+        let (name, address, version, header) = if let Some((address, header)) = app_service {
+            ("IDENTITY_ENDPOINT", address.to_owned(), "2019-08-01", Some(Secret::new(header)))
+        } else {
+            // The name other Azure clients read too; containers relay the metadata service there.
+            let name = "AZURE_POD_IDENTITY_AUTHORITY_HOST";
+            let host = env.get(name).unwrap_or(METADATA).trim_end_matches('/');
+            (name, format!("{host}/metadata/identity/oauth2/token"), "2018-02-01", None)
+        };
         let mut endpoint = Url::parse(&address).map_err(|_| AuthError::Variable {
             name: name.into(),
             value: address.escape_debug().to_string(),

@@ -12,6 +12,8 @@ mod certificate;
 mod cli;
 mod error;
 mod managed;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -43,7 +45,7 @@ pub mod scope {
 }
 
 /// A token is not used in the last minutes of its life.
-const MARGIN: Duration = Duration::from_secs(300);
+const MARGIN: Duration = Duration::from_mins(5);
 
 /// Gives bearer tokens; clones share them.
 #[derive(Clone, Debug)]
