@@ -1,3 +1,5 @@
 //! Azure: signing in, and what its services share.
 
 pub mod auth;
+pub mod iothub;
+pub mod speech;
