@@ -15,6 +15,7 @@ pub mod faults;
 pub mod iothub;
 mod photos;
 pub mod registry;
+pub mod speech;
 mod tiny_model;
 pub mod wire;
 

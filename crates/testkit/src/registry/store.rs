@@ -43,7 +43,10 @@ impl Store {
     }
 
     pub(super) fn tags(&self, repository: &str) -> Vec<String> {
-        self.repositories.get(repository).map(|found| found.tags.keys().cloned().collect()).unwrap_or_default()
+        self.repositories
+            .get(repository)
+            .map(|found| found.tags.keys().cloned().collect())
+            .unwrap_or_default()
     }
 
     pub(super) fn put_blob(&mut self, repository: &str, bytes: Vec<u8>) -> Sha256Digest {
@@ -81,7 +84,8 @@ impl Store {
         let digests = |values: Vec<&serde_json::Value>| -> Vec<String> {
             values.iter().filter_map(|value| value["digest"].as_str()).map(str::to_owned).collect()
         };
-        let list = |name: &str| manifest[name].as_array().map(|list| list.iter().collect()).unwrap_or_default();
+        let list =
+            |name: &str| manifest[name].as_array().map(|list| list.iter().collect()).unwrap_or_default();
         let has = |text: &str, blob: bool| {
             text.parse().is_ok_and(|digest: Sha256Digest| {
                 if blob {
