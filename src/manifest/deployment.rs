@@ -28,8 +28,7 @@ impl Deployment {
     /// # Errors
     /// When it is no JSON or breaks a rule of the schema.
     pub fn read(bytes: &[u8]) -> Result<Self, ManifestError> {
-        let (_, document) = json::read(bytes)?;
-        schema::check(&document)?;
+        let document = Self::document(bytes)?;
         let modules = document
             .pointer("/modulesContent/$edgeAgent/properties.desired/modules")
             .and_then(Value::as_object)
@@ -44,5 +43,15 @@ impl Deployment {
             })
             .collect();
         Ok(Self { modules })
+    }
+
+    /// Reads and checks `deployment.json`, and gives all of it.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn document(bytes: &[u8]) -> Result<Value, ManifestError> {
+        let (_, document) = json::read(bytes)?;
+        schema::check(&document)?;
+        Ok(document)
     }
 }

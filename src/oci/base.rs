@@ -80,13 +80,14 @@ impl BaseImage {
             }));
         };
         let image = layout.image(named.digest, platform)?;
-        let layers = image.manifest.layers.iter().zip(&image.config.rootfs.diff_ids).map(
-            |(descriptor, diff_id)| BaseLayer {
-                descriptor: descriptor.clone(),
-                diff_id: *diff_id,
-                file: layout.blob_path(descriptor),
-            },
-        );
+        let layers =
+            image.manifest.layers.iter().zip(&image.config.rootfs.diff_ids).map(|(descriptor, diff_id)| {
+                BaseLayer {
+                    descriptor: descriptor.clone(),
+                    diff_id: *diff_id,
+                    file: layout.blob_path(descriptor),
+                }
+            });
         Ok(Self { digest: image.descriptor.digest, layers: layers.collect(), config: image.config })
     }
 }
@@ -141,7 +142,10 @@ mod tests {
 
     #[test]
     fn layers_of_docker_are_the_same_bytes_and_others_are_refused() {
-        assert_eq!(layer_media_type("application/vnd.docker.image.rootfs.diff.tar.gzip"), Ok(media_type::LAYER));
+        assert_eq!(
+            layer_media_type("application/vnd.docker.image.rootfs.diff.tar.gzip"),
+            Ok(media_type::LAYER)
+        );
         assert_eq!(layer_media_type(media_type::LAYER_TAR), Ok(media_type::LAYER_TAR));
         assert!(layer_media_type("application/vnd.oci.image.layer.v1.tar+zstd").is_err());
     }

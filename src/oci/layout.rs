@@ -239,7 +239,8 @@ impl Layout {
                 self.document::<ImageConfig>(&manifest.config, "image configuration")?;
                 for layer in &manifest.layers {
                     let mut blob = self.blob(layer)?;
-                    io::copy(&mut blob, &mut io::sink()).map_err(OciError::io("read", &self.blob_path(layer)))?;
+                    io::copy(&mut blob, &mut io::sink())
+                        .map_err(OciError::io("read", &self.blob_path(layer)))?;
                     blob.finish()?;
                 }
             }

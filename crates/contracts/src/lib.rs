@@ -34,7 +34,7 @@ mod work;
 
 pub use artifact::{Artifact, ArtifactError, FileRef, RelativePath, SchemaVersion, Tool, from_json, to_json};
 pub use dataset::{Dataset, FOLDS, ImageFormat, LabelCount, NearDuplicate, Photo, SkipReason, Skipped};
-pub use deployment::{DeployTarget, DeployedModule, DeploymentRecord};
+pub use deployment::{DeployTarget, DeployedModule, DeploymentRecord, HubDeployment};
 pub use device::{DeviceState, DeviceStatus, Sighting};
 pub use digest::{DigestParseError, Hasher, Sha256Digest};
 pub use evaluation::{CalibrationBin, Evaluation, EvaluationSummary, LabelScore, Mistake};

@@ -154,7 +154,8 @@ impl Cross {
 
 /// The newest version of the C library among the symbols `program` asks for.
 fn glibc_floor(root: &Path, program: &Path) -> Result<(u32, u32)> {
-    let output = run(root, "readelf", ["--version-info".as_ref(), "--wide".as_ref(), program.as_os_str()], &[])?;
+    let output =
+        run(root, "readelf", ["--version-info".as_ref(), "--wide".as_ref(), program.as_os_str()], &[])?;
     newest_glibc(&String::from_utf8_lossy(&output.stdout))
         .with_context(|| format!("{} asks for no glibc", program.display()))
 }
