@@ -40,7 +40,7 @@ pub fn run<S: Step>(step: &S) -> ExitCode {
     conclude(&*console, || {
         let plan = S::plan(&inputs)?;
         if matches.get_flag("dry-run") {
-            console.result(plan.to_string().trim_end());
+            console.result(step.preview(&plan, &context(&*console, &env)?)?.trim_end());
             return Ok(());
         }
         let outcome = step.run(&plan, &context(&*console, &env)?)?;

@@ -31,6 +31,11 @@ pub trait Step {
     /// Makes the plan. Pure: reads no file and no clock.
     fn plan(inputs: &Inputs) -> Result<Self::Plan, Fault>;
 
+    /// What `--dry-run` shows: the plan, or what it would change at a service. Changes nothing.
+    fn preview(&self, plan: &Self::Plan, _: &Context<'_>) -> Result<String, Fault> {
+        Ok(plan.to_string())
+    }
+
     /// Does the work.
     fn run(&self, plan: &Self::Plan, context: &Context<'_>) -> Result<Outcome, Fault>;
 }

@@ -1,4 +1,6 @@
 //! Azure: signing in, and what its services share.
 
 pub mod auth;
+pub mod iothub;
+pub mod speech;
 pub mod storage;

@@ -120,10 +120,11 @@ impl LocalDevice<'_> {
             modules: vec![DeployedModule {
                 name: runnable.name.to_owned(),
                 image: runnable.image.to_owned(),
-                platform,
+                platform: Some(platform),
                 model: status.model,
             }],
             sightings: RelativePath::new(SIGHTINGS).ok().filter(|path| path.below(&out).is_file()),
+            hub: None,
         };
         Ok(Deployed { record, status })
     }

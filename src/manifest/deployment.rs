@@ -28,8 +28,7 @@ impl Deployment {
     /// # Errors
     /// When it is no JSON, breaks a rule of the schema, or is a layered deployment.
     pub fn read(bytes: &[u8]) -> Result<Self, ManifestError> {
-        let document = json::read(bytes)?;
-        schema::check(&document)?;
+        let document = Self::document(bytes)?;
         if content::is_layered(&document) {
             return Err(ManifestError::Layered);
         }
@@ -47,5 +46,15 @@ impl Deployment {
             })
             .collect();
         Ok(Self { modules })
+    }
+
+    /// Reads and checks `deployment.json`, a layered one too, and gives all of it.
+    ///
+    /// # Errors
+    /// When it is no JSON, or breaks a rule of the schema.
+    pub fn document(bytes: &[u8]) -> Result<Value, ManifestError> {
+        let document = json::read(bytes)?;
+        schema::check(&document)?;
+        Ok(document)
     }
 }

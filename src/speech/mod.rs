@@ -1,10 +1,13 @@
 //! Spoken words: one WAV clip per label, made before the device is built, so that the device needs neither
 //! a voice nor a network.
 //!
-//! A clip comes from a folder the user gives, from an earlier output, or from `espeak-ng` where it is
-//! installed. A label without any is no error: the device then prints its word.
+//! What is said stands in a [`SpeechMap`]. A clip comes from a folder the user gives, from an earlier output, from
+//! Azure Speech where that is asked for, or from `espeak-ng` where it is installed. A label without any is no
+//! error: the device then prints its word.
 
+mod engine;
 mod espeak;
+mod map;
 pub mod wav;
 
 use std::fs;
@@ -16,8 +19,11 @@ use mynah_contracts::{
     RelativePath, SchemaVersion, Sha256Digest, Speech, from_json,
 };
 
+use crate::azure::speech::AzureSpeechError;
 use crate::child::RunError;
+pub use engine::Engine;
 pub use espeak::Espeak;
+pub use map::{SpeechMap, SpeechMapError, is_of_voice};
 
 /// The largest clip taken, in bytes: a minute and a half of speech.
 const MAX_CLIP_BYTES: u64 = 4 << 20;
@@ -72,6 +78,9 @@ pub enum SpeechError {
         #[source]
         source: RunError,
     },
+    /// Azure Speech did not speak.
+    #[error(transparent)]
+    Azure(AzureSpeechError),
     /// Someone asked to stop.
     #[error("cancelled")]
     Cancelled,
@@ -90,6 +99,7 @@ impl Diagnosis for SpeechError {
             Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => FaultKind::BadInput,
             Self::Card { .. } | Self::Clip { .. } | Self::Engine { .. } => FaultKind::BadInput,
             Self::Io { .. } | Self::Run { .. } => FaultKind::Failed,
+            Self::Azure(error) => error.kind(),
             Self::Cancelled => FaultKind::Cancelled,
         }
     }
@@ -98,6 +108,7 @@ impl Diagnosis for SpeechError {
         match self {
             Self::Engine { .. } => Some("`espeak-ng --voices` lists the voices for --voice".into()),
             Self::Card { .. } | Self::Clip { .. } => Some("mend the folder, or leave out --clips".into()),
+            Self::Azure(error) => error.hint(),
             Self::Cancelled => Cancelled.hint(),
             _ => None,
         }
@@ -112,8 +123,10 @@ pub struct Request<'a> {
     pub given: Option<&'a Path>,
     /// An earlier output, whose clips are taken where engine, voice and words match.
     pub earlier: &'a Path,
-    /// The engine, where one is installed.
-    pub engine: Option<&'a Espeak>,
+    /// What is said for each label.
+    pub map: &'a SpeechMap,
+    /// The engine, where there is one.
+    pub engine: Option<&'a Engine>,
     /// The engine's voice.
     pub voice: &'a str,
 }
@@ -145,17 +158,17 @@ impl Request<'_> {
                 return Err(SpeechError::Cancelled);
             }
             monitor.progress("speaking labels", done as u64, self.labels.len() as u64);
-            let text = label.spoken();
+            let text = self.map.sentence(label);
             let (by, name, bytes) = if let Some((source, bytes)) = from_given(given.as_ref(), label, &text)? {
                 if self.engine.is_none() {
                     voice = &source.card.voice;
                 }
                 (source.card.engine.as_str(), recording_name(&bytes), bytes)
             } else if let Some(engine) = self.engine {
-                let name = made_name(engine.name(), self.voice, &text);
+                let name = made_name(engine.name(), self.voice, self.map.language.as_deref(), &text);
                 let bytes = match made(&clips, &name, out, earlier.as_ref()) {
                     Some(bytes) => bytes,
-                    None => engine.speak(&text, self.voice, monitor)?,
+                    None => engine.speak(&text, self.voice, self.map.language.as_deref(), monitor)?,
                 };
                 (engine.name(), name, bytes)
             } else {
@@ -196,8 +209,9 @@ fn from_given<'a>(
 
 /// A spoken clip's file is named after what made it, so that a later run knows whether it would make the
 /// same, and two labels with the same words share it.
-fn made_name(engine: &str, voice: &str, text: &str) -> String {
-    file_name(format!("{engine}\0{voice}\0{text}").as_bytes())
+fn made_name(engine: &str, voice: &str, language: Option<&str>, text: &str) -> String {
+    let language = language.map(|language| format!("\0{language}")).unwrap_or_default();
+    file_name(format!("{engine}\0{voice}{language}\0{text}").as_bytes())
 }
 
 /// A recording's file is named after its content: two labels with the same words may have two.

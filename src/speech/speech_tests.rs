@@ -14,7 +14,7 @@ fn labels(names: &[&str]) -> Vec<Label> {
 /// A program that answers as espeak-ng does, and keeps a list of the words it spoke.
 struct StandIn {
     folder: tempfile::TempDir,
-    engine: Espeak,
+    engine: Engine,
 }
 
 impl StandIn {
@@ -29,7 +29,7 @@ impl StandIn {
         let program = folder.path().join("engine");
         fs::write(&program, script).unwrap();
         fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
-        let engine = Espeak::stand_in(program).unwrap();
+        let engine = Engine::Espeak(Espeak::stand_in(program).unwrap());
         Self { folder, engine }
     }
 
@@ -46,10 +46,11 @@ fn make(
     labels: &[Label],
     given: Option<&Path>,
     earlier: &Path,
-    engine: Option<&Espeak>,
+    engine: Option<&Engine>,
 ) -> (Result<Spoken, SpeechError>, tempfile::TempDir) {
     let out = tempfile::tempdir().unwrap();
-    let request = Request { labels, given, earlier, engine, voice: "en" };
+    let map = SpeechMap::default();
+    let request = Request { labels, given, earlier, map: &map, engine, voice: "en" };
     (request.make(out.path(), &Quiet), out)
 }
 
@@ -154,4 +155,33 @@ fn the_installed_engine_speaks() {
     assert!(wav::check(&bytes).unwrap().samples > 8_000);
     let says = engine.speak("word", "nope", &Quiet).map(|_| "spoken").unwrap_err().to_string();
     assert!(says.contains("the voice `nope`"), "{says}");
+}
+
+#[test]
+fn a_map_says_sentences_and_a_voice_is_found_for_each_engine() {
+    let stand_in = StandIn::good();
+    let file = stand_in.folder.path().join("map.json");
+    let text = r#"{"voice": "en-AU-NatashaNeural", "default": "I see a {label}", "map": [{"key": "panda", "value": "Here comes the panda"}]}"#;
+    fs::write(&file, text).unwrap();
+    let map = SpeechMap::read(&file).unwrap();
+    let voice = stand_in.engine.voice_for(map.voice.as_deref());
+    assert_eq!(
+        (voice, stand_in.engine.voice_for(None), stand_in.engine.voice_for(Some("de+f3"))),
+        ("en", "en", "de+f3")
+    );
+    let out = tempfile::tempdir().unwrap();
+    let words = labels(&["panda", "red_apple"]);
+    let request = Request {
+        labels: &words,
+        given: None,
+        earlier: Path::new(NOWHERE),
+        map: &map,
+        engine: Some(&stand_in.engine),
+        voice,
+    };
+    let speech = request.make(out.path(), &Quiet).unwrap().speech.unwrap();
+    assert_eq!(stand_in.spoken(), "en:Here comes the panda\nen:I see a red apple\n");
+    let said: Vec<_> = speech.clips.iter().map(|clip| clip.text.as_str()).collect();
+    assert_eq!(said, ["Here comes the panda", "I see a red apple"]);
+    assert!(SpeechMap::read(Path::new(NOWHERE)).unwrap_err().to_string().contains(NOWHERE));
 }

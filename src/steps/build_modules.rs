@@ -9,15 +9,18 @@ use mynah_contracts::{
     SchemaVersion, Speech, Tool, to_json,
 };
 
-use crate::agent::{Inputs, OptionKind, OptionSpec};
+use crate::agent::{Env, Inputs, OptionKind, OptionSpec};
 use crate::artifact;
+use crate::azure::speech::{self as azure_speech, AzureSpeech, AzureSpeechError};
+use crate::http::{Client, Policy, Url};
 use crate::install;
 use crate::oci::layer_cache::LayerCache;
 use crate::oci::layout::LayoutWriter;
 use crate::oci::reference::Repository;
 use crate::oci::runtime_image::{self, Contents, Created};
 use crate::oci::{OciError, elf};
-use crate::speech::{self, Espeak};
+use crate::secret::Secret;
+use crate::speech::{self, Engine, Espeak, SpeechMap};
 use crate::staging::{self, StagedFolder};
 use crate::step::{Context, Outcome, OutputSpec, Step};
 
@@ -39,7 +42,9 @@ pub struct Plan {
     platform: Platform,
     runtime: Option<PathBuf>,
     clips: Option<PathBuf>,
-    voice: String,
+    speech_map: Option<PathBuf>,
+    azure_speech: Option<Url>,
+    voice: Option<String>,
     repository: Repository,
 }
 
@@ -58,7 +63,15 @@ impl fmt::Display for Plan {
         if let Some(clips) = &self.clips {
             writeln!(f, "take clips from {} where label and words match", clips.display())?;
         }
-        writeln!(f, "speak other labels with the espeak-ng voice `{}`, where it is installed", self.voice)?;
+        if let Some(map) = &self.speech_map {
+            writeln!(f, "say what {} says", map.display())?;
+        }
+        let voice =
+            self.voice.as_ref().map(|voice| format!(", with the voice `{voice}`")).unwrap_or_default();
+        match &self.azure_speech {
+            Some(url) => writeln!(f, "speak other labels with Azure Speech at {url}{voice}")?,
+            None => writeln!(f, "speak other labels with espeak-ng, where it is installed{voice}")?,
+        }
         writeln!(f, "name the image {}", self.repository)?;
         writeln!(f, "keep compressed layers in {}", self.cache.display())?;
         write!(f, "write {}", self.out.join(ModuleSet::FILE).display())
@@ -89,8 +102,9 @@ Reads model.json and the files it names, and writes one OCI image layout per mod
 The image holds the device's runtime, the spoken words and, as its last layer, the model: a retrained
 model moves only its own bytes. Equal input gives equal bytes; a second run changes nothing.
 
-Words are spoken by espeak-ng where it is installed; --clips brings your own recordings: a folder with
-speech.json and WAV files, 16-bit PCM, one channel.
+Words are spoken by espeak-ng where it is installed, or with --azure-speech by Azure Speech, whose key is
+taken from SPEECH_KEY; the device itself needs neither. --clips brings your own recordings: a folder with
+speech.json and WAV files, 16-bit PCM, one channel. What was spoken once is not spoken again.
 
 Example:
   build-modules --model work/model --out work/images";
@@ -112,11 +126,20 @@ Example:
             OptionKind::Path,
             "A folder with speech.json and recordings, taken where label and words match.",
         ),
-        OptionSpec::with_default(
+        OptionSpec::optional(
+            "speechMap",
+            OptionKind::Path,
+            "A JSON file with what is said: voice, language, `default` (with `{label}`), a sentence per label.",
+        ),
+        OptionSpec::optional(
+            "azureSpeech",
+            OptionKind::Text,
+            "Speak with Azure Speech of this region or address. Its key is taken from SPEECH_KEY.",
+        ),
+        OptionSpec::optional(
             "voice",
             OptionKind::Text,
-            "en",
-            "The espeak-ng voice for all other labels.",
+            "The voice for all labels without a clip. Without it: the speech map's, or an English one.",
         ),
         OptionSpec::with_default(
             "repository",
@@ -158,10 +181,12 @@ Example:
                     .into());
             }
         };
-        let voice = inputs.required("voice")?;
-        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '+');
-        if voice.starts_with('-') || !voice.chars().all(plain) {
-            return Err(inputs.refused("voice", voice, "the name of a voice such as `en` or `de+f3`").into());
+        let voice = inputs.text("voice")?;
+        if let Some(voice) = voice
+            && (voice.starts_with('-') || !voice.chars().all(speech::is_of_voice))
+        {
+            let allowed = "the name of a voice such as `en`, `de+f3` or `en-US-JennyNeural`";
+            return Err(inputs.refused("voice", voice, allowed).into());
         }
         let repository = inputs.required("repository")?;
         let out = inputs.required_path("out")?;
@@ -173,7 +198,9 @@ Example:
             platform,
             runtime,
             clips: inputs.path("clips")?,
-            voice: voice.to_owned(),
+            speech_map: inputs.path("speechMap")?,
+            azure_speech: inputs.text("azureSpeech")?.map(azure_speech::place).transpose()?,
+            voice: voice.map(str::to_owned),
             repository: repository.parse().map_err(|_| {
                 inputs.refused(
                     "repository",
@@ -253,17 +280,37 @@ fn find_runtime() -> Option<PathBuf> {
     })
 }
 
+/// Azure Speech with the key that the environment holds: a key on a command line is seen by everybody.
+fn azure_engine(url: &Url, env: &Env) -> Result<AzureSpeech, Fault> {
+    let key = ["INPUT_SPEECHKEY", "SPEECH_KEY"].iter().find_map(|name| env.get(name)).map(str::trim);
+    let key = key.filter(|key| !key.starts_with("$(")).ok_or(AzureSpeechError::NoKey)?;
+    Ok(AzureSpeech::new(Client::new(Policy::default())?, url.clone(), Secret::new(key)))
+}
+
 /// Makes the clips below the output. Says whether anything changed there.
 fn speak(plan: &Plan, labels: &[Label], context: &Context<'_>) -> Result<(Option<Speech>, bool), Fault> {
     let place = plan.out.join(SPEECH);
-    let engine = Espeak::find(context.monitor);
+    let map = plan.speech_map.as_deref().map(SpeechMap::read).transpose()?.unwrap_or_default();
+    for key in map.unused(labels) {
+        tracing::info!("the speech map has a sentence for `{}`, which is no label", key.escape_debug());
+    }
+    let engine = match &plan.azure_speech {
+        Some(url) => Some(Engine::Azure(azure_engine(url, context.env)?)),
+        None => Espeak::find(context.monitor).map(Engine::Espeak),
+    };
+    let voice = match (&plan.voice, &engine) {
+        (Some(voice), _) => voice,
+        (None, Some(engine)) => engine.voice_for(map.voice.as_deref()),
+        (None, None) => map.voice.as_deref().unwrap_or("en"),
+    };
     let staged = StagedFolder::begin(&place, Speech::FILE)?;
     let request = speech::Request {
         labels,
         given: plan.clips.as_deref(),
         earlier: &place,
+        map: &map,
         engine: engine.as_ref(),
-        voice: &plan.voice,
+        voice,
     };
     let spoken = request.make(staged.path(), context.monitor)?;
     if !spoken.silent.is_empty() {

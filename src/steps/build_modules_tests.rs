@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use mynah_contracts::{Quiet, Sha256Digest};
+use mynah_testkit::speech::SpeechService;
 use mynah_testkit::{edit_card, tiny_labels, tiny_model_package, tiny_speech};
 
 use super::*;
@@ -38,6 +39,10 @@ impl Bench {
     }
 
     fn run(&self, more: &[(&str, &str)], created: Option<&str>) -> Result<Outcome, Fault> {
+        self.run_in(&Env::default(), more, created)
+    }
+
+    fn run_in(&self, env: &Env, more: &[(&str, &str)], created: Option<&str>) -> Result<Outcome, Fault> {
         let text = |name: &str| self.at(name).display().to_string();
         let mut options = BTreeMap::from([
             ("model", text("model")),
@@ -48,9 +53,8 @@ impl Bench {
         ]);
         options.extend(more.iter().map(|(name, value)| (*name, (*value).to_owned())));
         let plan = BuildModules::plan(&Inputs::from_pairs(BuildModules::OPTIONS, options))?;
-        let env = Env::default();
         let created = created.map(str::to_owned);
-        let context = Context { monitor: &Quiet, env: &env, created, now: jiff::Timestamp::now };
+        let context = Context { monitor: &Quiet, env, created, now: jiff::Timestamp::now };
         BuildModules.run(&plan, &context)
     }
 
@@ -213,4 +217,35 @@ fn a_folder_with_other_things_is_left_alone() {
     fs::write(bench.at("images/mynah-runtime/thesis.txt"), b"years").unwrap();
     bench.fails(&[], "is no OCI image layout");
     assert_eq!(bench.files().len(), 1);
+}
+
+#[test]
+fn azure_speech_speaks_sentences_once_and_the_image_holds_no_key() {
+    let bench = Bench::new();
+    let double = SpeechService::default();
+    let served = double.start(0).unwrap();
+    fs::remove_dir_all(bench.at("clips")).unwrap();
+    fs::create_dir(bench.at("clips")).unwrap();
+    tiny_speech(&bench.at("clips"), &[]).unwrap();
+    let map = r#"{"voice": "de-DE-KatjaNeural", "default": "Das ist {label}", "map": [{"key": "red", "value": "Rot & gut"}]}"#;
+    fs::write(bench.at("map.json"), map).unwrap();
+    let file = bench.at("map.json").display().to_string();
+    let options = [("azureSpeech", served.url()), ("speechMap", file)];
+    let options: Vec<_> = options.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let fault = bench.run_in(&Env::default(), &options, None).unwrap_err();
+    assert!(fault.chain().contains("the key of Azure Speech is missing"), "{fault}");
+    let env = Env::from_iter([("SPEECH_KEY", SpeechService::KEY)]);
+    let first = bench.run_in(&env, &options, None).unwrap();
+    let words: Vec<_> = double.spoken().into_iter().map(|(_, words)| words).collect();
+    assert_eq!(words, ["Rot & gut", "Das ist green", "Das ist blue"]);
+    let again = bench.run_in(&env, &options, None).unwrap();
+    assert_eq!(double.spoken().len(), 3, "words were spoken twice");
+    assert!(again.headline.starts_with("unchanged") && first.variables == again.variables);
+    let speech: Speech = artifact::load(&bench.at("images/speech")).unwrap();
+    assert_eq!((speech.voice.as_str(), speech.clips.len()), ("de-DE-KatjaNeural", 3));
+    for entry in walkdir::WalkDir::new(bench.at("images")) {
+        let bytes = fs::read(entry.unwrap().path()).unwrap_or_default();
+        assert!(!bytes.windows(32).any(|part| part == SpeechService::KEY.as_bytes()));
+    }
+    assert_eq!(double.wire.violations(), Vec::<String>::new());
 }

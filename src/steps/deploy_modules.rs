@@ -1,17 +1,23 @@
 //! `deploy-modules`: a deployment manifest → a device that runs it, seen healthy, and
 //! `deployment-record.json`.
 
+mod iot_hub;
+
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use mynah_contracts::{Artifact as _, DeploymentRecord, Fault, ModuleSet, to_json};
 
-use crate::agent::{Inputs, OptionKind, OptionSpec};
+use crate::agent::{InputError, Inputs, OptionKind, OptionSpec};
 use crate::artifact;
 use crate::device::{Deployed, LocalDevice};
 use crate::staging;
 use crate::step::{Context, Outcome, OutputSpec, Step};
+use iot_hub::HubPlan;
+
+/// The longest wait for a device.
+const LONGEST_WAIT: Duration = Duration::from_hours(24);
 
 /// The step.
 pub struct DeployModules;
@@ -20,20 +26,43 @@ pub struct DeployModules;
 #[derive(Debug)]
 pub struct Plan {
     manifest: PathBuf,
+    out: PathBuf,
+    target: Target,
+}
+
+/// Where to.
+#[derive(Debug)]
+enum Target {
+    Local(LocalPlan),
+    IotHub(HubPlan),
+}
+
+/// A deployment to this machine.
+#[derive(Debug)]
+struct LocalPlan {
     images: PathBuf,
     frames: PathBuf,
-    out: PathBuf,
     hold: u64,
     wait: Duration,
 }
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "deploy {} to this machine", self.manifest.display())?;
+        write!(f, "deploy {} ", self.manifest.display())?;
+        match &self.target {
+            Target::Local(local) => write!(f, "{local}")?,
+            Target::IotHub(hub) => write!(f, "{hub}")?,
+        }
+        write!(f, "write {}", self.out.join(DeploymentRecord::FILE).display())
+    }
+}
+
+impl fmt::Display for LocalPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "to this machine")?;
         writeln!(f, "start its runtime from the images in {}", self.images.display())?;
         writeln!(f, "show it the frames in {}, {} times each", self.frames.display(), self.hold)?;
-        writeln!(f, "wait up to {} s for each sign of life", self.wait.as_secs())?;
-        write!(f, "write {}", self.out.join(DeploymentRecord::FILE).display())
+        writeln!(f, "wait up to {} s for each sign of life", self.wait.as_secs())
     }
 }
 
@@ -42,67 +71,156 @@ impl Step for DeployModules {
     const TASK: &'static str = "DeployModules";
     const ABOUT: &'static str = "Deploys a manifest to a device and waits until it runs this very model";
     const DETAILS: &'static str = "\
-Reads a deployment manifest and writes deployment-record.json once the device was seen healthy.
+Reads a deployment manifest and writes deployment-record.json once the devices were seen healthy.
 
 The target `local` is this machine: the image is verified, unpacked and started on a folder of frames.
 It leaves sightings.jsonl (what was seen), spoken/ (what was said, as WAV files) and status.json. The
 program runs as this user, without a container.
 
-Example:
-  deploy-modules --manifest work/deployment.json --images work/images --frames frames --out work/device";
+The target `iot-hub` is one device of an Azure IoT Hub (--device), or all that fulfil a condition
+(--target-condition), by an automatic deployment above the earlier one, which goes once the new one runs.
+Devices that do not come to run it get the earlier one again. Deploying what runs already changes nothing.
+Who signs in: the connection string in IOTHUB_CONNECTION_STRING, or a Microsoft Entra identity, found as
+other Azure tools find it. Devices pull images as MYNAH_PULL_USER with MYNAH_PULL_PASSWORD, where those are
+set. With --dry-run it asks the hub and shows what would change.
+
+Examples:
+  deploy-modules --manifest work/deployment.json --images work/images --frames frames --out work/device
+  deploy-modules --manifest work/deployment.json --target iot-hub --device pi-1 --merge --out work/deployed
+  deploy-modules --manifest work/deployment.json --target iot-hub --hub mynah --out work/deployed \\
+    --target-condition \"tags.room = 'hall'\" --wait 20m";
     const OPTIONS: &'static [OptionSpec] = &[
         OptionSpec::required("manifest", OptionKind::Path, "The file that generate-manifest wrote."),
-        OptionSpec::with_default("target", OptionKind::Choice(&["local"]), "local", "Where to deploy to."),
-        OptionSpec::required("images", OptionKind::Path, "The folder that build-modules wrote."),
-        OptionSpec::required("frames", OptionKind::Path, "The folder of pictures the device looks at."),
+        OptionSpec::with_default(
+            "target",
+            OptionKind::Choice(&["local", "iot-hub"]),
+            "local",
+            "Where to deploy to.",
+        ),
         OptionSpec::required(
             "out",
             OptionKind::Path,
             "The folder for the record and what the device leaves.",
         ),
+        OptionSpec::optional(
+            "wait",
+            OptionKind::Text,
+            "How long, such as `90s` or `10m`: at `local` the device may report nothing new, by default 60s; \
+             at `iot-hub` the devices may take to run the deployment, by default 10m.",
+        ),
+        OptionSpec::optional(
+            "images",
+            OptionKind::Path,
+            "The folder that build-modules wrote. Needed by `local`.",
+        ),
+        OptionSpec::optional(
+            "frames",
+            OptionKind::Path,
+            "The folder of pictures the device looks at. Needed by `local`.",
+        ),
         OptionSpec::with_default(
             "hold",
             OptionKind::Integer { min: 1, max: 1000 },
             "3",
-            "How many times each picture is shown: a device speaks when a label stays.",
+            "How many times each picture is shown, at `local`: a device speaks when a label stays.",
+        ),
+        OptionSpec::optional(
+            "hub",
+            OptionKind::Text,
+            "The hub's name or host. Not needed with a connection string.",
+        ),
+        OptionSpec::optional(
+            "connection",
+            OptionKind::Text,
+            "The service connection that signs in to the hub: one of Azure, or one whose password is the hub's \
+             connection string.",
+        ),
+        OptionSpec::optional("device", OptionKind::Text, "The device to deploy to, at `iot-hub`."),
+        OptionSpec::optional(
+            "targetCondition",
+            OptionKind::Text,
+            "Which devices to deploy to, at `iot-hub`, such as `tags.room = 'hall'`; `*` is all.",
         ),
         OptionSpec::with_default(
-            "wait",
-            OptionKind::Integer { min: 1, max: 86_400 },
-            "60",
-            "How many seconds the device may report nothing new before the step fails.",
+            "deployment",
+            OptionKind::Text,
+            "mynah",
+            "The name of the automatic deployment: lower-case letters, digits and `-`.",
+        ),
+        OptionSpec::with_default(
+            "priority",
+            OptionKind::Integer { min: 0, max: 2_147_483_000 },
+            "10",
+            "Its priority among the hub's deployments; the highest wins.",
+        ),
+        OptionSpec::optional(
+            "merge",
+            OptionKind::Switch,
+            "Keep the devices' other modules: merged with what one device has, layered over what many have.",
+        ),
+        OptionSpec::optional(
+            "replace",
+            OptionKind::Switch,
+            "Remove other modules of the device. Without this and --merge a device that has some is refused.",
+        ),
+        OptionSpec::optional(
+            "registryConnection",
+            OptionKind::Text,
+            "The service connection of the registry, with whose user and password devices pull the images.",
         ),
     ];
     const OUTPUTS: &'static [OutputSpec] = &[
         OutputSpec { name: "record", about: "The file deployment-record.json." },
-        OutputSpec { name: "sightings", about: "The file with what the device saw." },
-        OutputSpec { name: "modelDigest", about: "The model the device reported." },
+        OutputSpec { name: "sightings", about: "The file with what the device saw, at `local`." },
+        OutputSpec { name: "modelDigest", about: "The model the device reported, at `local`." },
+        OutputSpec {
+            name: "changed",
+            about: "Whether anything was changed, at `iot-hub`: `true` or `false`.",
+        },
+        OutputSpec { name: "configuration", about: "The configuration's id, of an automatic deployment." },
     ];
 
     type Plan = Plan;
 
     fn plan(inputs: &Inputs) -> Result<Plan, Fault> {
-        // Its only word so far, so that pipelines may already name it.
-        inputs.choice("target")?;
-        Ok(Plan {
-            manifest: inputs.required_path("manifest")?,
-            images: inputs.required_path("images")?,
-            frames: inputs.required_path("frames")?,
-            out: inputs.required_path("out")?,
-            hold: inputs.integer("hold")?.unwrap_or(3),
-            wait: Duration::from_secs(inputs.integer("wait")?.unwrap_or(60)),
-        })
+        let target = if inputs.choice("target")? == Some("iot-hub") {
+            Target::IotHub(HubPlan::new(inputs)?)
+        } else {
+            Target::Local(LocalPlan {
+                images: inputs.required_path("images")?,
+                frames: inputs.required_path("frames")?,
+                hold: inputs.integer("hold")?.unwrap_or(3),
+                wait: wait(inputs)?.unwrap_or(Duration::from_mins(1)),
+            })
+        };
+        Ok(Plan { manifest: inputs.required_path("manifest")?, out: inputs.required_path("out")?, target })
+    }
+
+    fn preview(&self, plan: &Plan, context: &Context<'_>) -> Result<String, Fault> {
+        match &plan.target {
+            Target::Local(_) => Ok(plan.to_string()),
+            Target::IotHub(hub) => hub.preview(&plan.manifest, context),
+        }
     }
 
     fn run(&self, plan: &Plan, context: &Context<'_>) -> Result<Outcome, Fault> {
-        let modules: ModuleSet = artifact::load(&plan.images)?;
+        match &plan.target {
+            Target::Local(local) => local.run(plan, context),
+            Target::IotHub(hub) => hub.run(&plan.manifest, &plan.out, context),
+        }
+    }
+}
+
+impl LocalPlan {
+    fn run(&self, plan: &Plan, context: &Context<'_>) -> Result<Outcome, Fault> {
+        let modules: ModuleSet = artifact::load(&self.images)?;
         let device = LocalDevice {
             manifest: &plan.manifest,
-            images: &plan.images,
+            images: &self.images,
             modules: &modules,
-            frames: &plan.frames,
-            hold: plan.hold,
-            wait: plan.wait,
+            frames: &self.frames,
+            hold: self.hold,
+            wait: self.wait,
             out: &plan.out,
         };
         let Deployed { record, status } = device.deploy(context.monitor, context.now)?;
@@ -126,5 +244,72 @@ Example:
             variables,
             ..Outcome::default()
         })
+    }
+}
+
+/// The option `wait`: a number of seconds, or one with `s`, `m` or `h`.
+fn wait(inputs: &Inputs) -> Result<Option<Duration>, InputError> {
+    let Some(text) = inputs.text("wait")? else { return Ok(None) };
+    let parsed = duration(text).filter(|wait| !wait.is_zero() && *wait <= LONGEST_WAIT);
+    parsed
+        .map(Some)
+        .ok_or_else(|| inputs.refused("wait", text, "a time from `1s` to `24h`, such as `90s` or `10m`,"))
+}
+
+fn duration(text: &str) -> Option<Duration> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let seconds = match unit {
+        "" | "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        _ => return None,
+    };
+    Some(Duration::from_secs(number.parse::<u64>().ok()?.checked_mul(seconds)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_has_a_unit_or_is_in_seconds() {
+        for (text, seconds) in [("90", 90), ("90s", 90), ("10m", 600), ("24h", 86_400)] {
+            assert_eq!(duration(text), Some(Duration::from_secs(seconds)), "{text}");
+        }
+        for bad in ["", "m", "1.5m", "10 m", "-1", "10d", "99999999999999999999h"] {
+            assert_eq!(duration(bad), None, "{bad}");
+        }
+    }
+
+    fn plan(options: &[(&str, &str)]) -> Result<Plan, Fault> {
+        let given = [("manifest", "m.json"), ("out", "out")].iter().chain(options);
+        let given = given.map(|(name, value)| (*name, (*value).to_owned()));
+        DeployModules::plan(&Inputs::from_pairs(DeployModules::OPTIONS, given))
+    }
+
+    #[test]
+    fn each_target_asks_for_what_it_needs() {
+        let local = plan(&[("images", "i"), ("frames", "f")]).unwrap().to_string();
+        assert!(local.starts_with("deploy m.json to this machine\n") && local.contains("60 s"), "{local}");
+        let hub = plan(&[("target", "iot-hub"), ("device", "pi-1"), ("merge", "true")]).unwrap().to_string();
+        assert!(hub.contains("to the device `pi-1`") && hub.contains("beside"), "{hub}");
+        for (options, says) in [
+            (&[("images", "i")][..], "`--frames`"),
+            (&[("target", "iot-hub")], "`--device`"),
+            (&[("target", "iot-hub"), ("device", "a"), ("targetCondition", "*")], "--target-condition"),
+            (
+                &[("target", "iot-hub"), ("device", "a"), ("merge", "true"), ("replace", "true")],
+                "`--replace`",
+            ),
+            (&[("target", "iot-hub"), ("device", "a"), ("wait", "soon")], "`--wait`"),
+            (&[("target", "iot-hub"), ("targetCondition", "*"), ("deployment", "My one")], "`--deployment`"),
+            (&[("target", "iot-hub"), ("device", "a"), ("hub", "no hub")], "no hub"),
+            (&[("target", "moon")], "`iot-hub`"),
+        ] {
+            let fault = plan(options).unwrap_err();
+            assert!(fault.chain().contains(says), "{options:?}: {fault}");
+            assert_eq!(fault.kind(), mynah_contracts::FaultKind::BadInput);
+        }
     }
 }

@@ -5,5 +5,6 @@
 mod agent;
 mod bad_input;
 mod given;
+mod hub;
 mod interruption;
 mod walk;

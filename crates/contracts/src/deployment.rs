@@ -25,6 +25,31 @@ pub struct DeploymentRecord {
     /// The device's sightings below the record's folder, where the target is local.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sightings: Option<RelativePath>,
+    /// What was done at the hub, where the target is IoT Hub.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hub: Option<HubDeployment>,
+}
+
+/// A deployment through IoT Hub.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HubDeployment {
+    /// The hub's host.
+    pub host: String,
+    /// Which devices, where it is an automatic deployment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_condition: Option<String>,
+    /// The id of the configuration, where it is an automatic deployment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub configuration: Option<String>,
+    /// The configurations it replaced.
+    pub retired: Vec<String>,
+    /// Whether anything was changed at the hub; otherwise all was there already.
+    pub changed: bool,
+    /// The devices that reported that they run it.
+    pub running: Vec<String>,
+    /// The devices that were not connected; they get it when they are.
+    pub offline: Vec<String>,
 }
 
 /// Where a deployment goes.
@@ -47,8 +72,9 @@ pub struct DeployedModule {
     pub name: String,
     /// Its image, pinned by digest.
     pub image: String,
-    /// The platform that runs.
-    pub platform: Platform,
+    /// The platform that runs, where all devices have the same and reported it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub platform: Option<Platform>,
     /// The model it reported, where it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<Sha256Digest>,

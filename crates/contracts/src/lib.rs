@@ -38,7 +38,7 @@ pub use dataset::{
     Dataset, FOLDS, ImageFormat, LabelCount, NearDuplicate, Photo, SkipReason, Skipped, Snapshot,
     SnapshotBlob,
 };
-pub use deployment::{DeployTarget, DeployedModule, DeploymentRecord};
+pub use deployment::{DeployTarget, DeployedModule, DeploymentRecord, HubDeployment};
 pub use device::{DeviceState, DeviceStatus, Sighting};
 pub use digest::{DigestParseError, Hasher, Sha256Digest};
 pub use evaluation::{CalibrationBin, Evaluation, EvaluationSummary, LabelScore, Mistake};

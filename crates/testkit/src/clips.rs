@@ -20,7 +20,7 @@ pub fn tiny_speech(folder: &Path, labels: &[Label]) -> Result<Speech> {
     let mut clips = Vec::new();
     for (number, label) in labels.iter().enumerate() {
         let path = RelativePath::new(format!("clips/{number}.wav")).map_err(anyhow::Error::msg)?;
-        let bytes = tone(440.0 + 110.0 * number as f32)?;
+        let bytes = tone(440.0 + 110.0 * number as f32, RATE)?;
         std::fs::write(path.below(folder), &bytes)?;
         clips.push(Clip { label: label.clone(), text: label.spoken(), file: FileRef::new(path, &bytes) });
     }
@@ -44,18 +44,18 @@ pub fn replace_clip(folder: &Path, position: usize, bytes: &[u8]) -> Result<()> 
     Ok(())
 }
 
-/// A WAV file, 16-bit PCM, one channel.
-fn tone(frequency: f32) -> Result<Vec<u8>> {
+/// A WAV file, 16-bit PCM, one channel, a tenth of a second long.
+pub(crate) fn tone(frequency: f32, rate: u32) -> Result<Vec<u8>> {
     let spec = hound::WavSpec {
         channels: 1,
-        sample_rate: RATE,
+        sample_rate: rate,
         bits_per_sample: 16,
         sample_format: hound::SampleFormat::Int,
     };
     let mut bytes = Cursor::new(Vec::new());
     let mut writer = hound::WavWriter::new(&mut bytes, spec)?;
-    for sample in 0..RATE / 10 {
-        let phase = std::f32::consts::TAU * frequency * sample as f32 / RATE as f32;
+    for sample in 0..rate / 10 {
+        let phase = std::f32::consts::TAU * frequency * sample as f32 / rate as f32;
         writer.write_sample((phase.sin() * 12_000.0) as i16)?;
     }
     writer.finalize()?;

@@ -17,6 +17,7 @@ pub mod faults;
 pub mod iothub;
 mod photos;
 pub mod registry;
+pub mod speech;
 mod tiny_model;
 pub mod tokens;
 pub mod wire;

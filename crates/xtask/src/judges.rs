@@ -56,6 +56,22 @@ pub(crate) fn iot_edge_schemas(root: &Path, manifest: &Path) -> Result<()> {
     Ok(())
 }
 
+/// What was said with the double of IoT Hub agrees with the service's published contract.
+pub(crate) fn iot_hub(root: &Path, exchanges: &Path) -> Result<()> {
+    let contract = root.join("../shared/contracts/iothub/iothub-service-2021-04-12.json");
+    if !contract.is_file() {
+        crate::say("SKIPPED: the published contract of IoT Hub is not beside the repository");
+        return Ok(());
+    }
+    if !present("jsonschema", Command::new(python()).args(["-c", "import jsonschema"]))? {
+        return Ok(());
+    }
+    let script = root.join("tests/judges/exchanges_agree.py");
+    let output = run(root, python(), [script.as_os_str(), contract.as_os_str(), exchanges.as_os_str()], &[])?;
+    crate::say(String::from_utf8_lossy(&output.stdout).trim_end());
+    Ok(())
+}
+
 /// skopeo reads the image, umoci unpacks it.
 pub(crate) fn oci(root: &Path, layout: &Path, tag: &str, scratch: &Path) -> Result<()> {
     let reference = format!("oci:{}:{tag}", layout.display());

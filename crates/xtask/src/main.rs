@@ -2,6 +2,7 @@
 
 mod dist;
 mod journey;
+mod journey_azure;
 mod judges;
 mod process;
 mod schemas;
@@ -17,6 +18,7 @@ usage: cargo xtask <what>
   dist [--out DIR] [--quick] [--runtime-only] [PLATFORM…]
                       build what ships for linux/amd64, linux/arm64 and linux/arm/v7, or for those named
   journey embedded    walk the samples and every set of ../shared/datasets/dev, and have other programs judge
+  journey azure       speak and deploy a model of the samples through doubles of Azure's services, killed on the way
   schemas [--check]   write the JSON Schemas of the artifacts to schemas/, or check that they are up to date
   sizes [--check]     build what ships and print each binary's size, or fail where one is over its budget
 
@@ -28,6 +30,7 @@ fn main() -> ExitCode {
     let done = match words.as_slice() {
         ["dist", rest @ ..] => dist::Dist::parse(rest).and_then(|dist| dist.build()),
         ["journey", "embedded"] => journey::embedded(),
+        ["journey", "azure"] => journey_azure::azure(),
         ["schemas"] => schemas::write(),
         ["schemas", "--check"] => schemas::check(),
         ["sizes"] => sizes::measure(false),

@@ -96,7 +96,9 @@ impl IotHub {
         };
         let mut state = self.lock();
         state.devices.insert(id.to_owned(), device);
-        state.evaluate("a new device");
+        if !state.configurations.is_empty() {
+            state.evaluate("a new device");
+        }
     }
 
     /// Says what a device makes of deployments from now on whose text holds `image` (empty: of every one).
