@@ -175,7 +175,7 @@ impl Scenario {
             photos,
             skipped: Vec::new(),
             near_duplicates: Vec::new(),
-        snapshot: None,
+            snapshot: None,
         }
     }
 
