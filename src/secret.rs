@@ -7,7 +7,10 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+/// What is escaped in a URL's query: all but what RFC 3986 calls unreserved.
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// Shorter values would blot out ordinary text.
 const SHORTEST: usize = 4;
@@ -24,7 +27,8 @@ impl Secret {
         Self(text)
     }
 
-    /// Takes in text that stands where secrets stand but is none, such as a signature's date; it is not masked.
+    /// Takes in text that stands where secrets stand but need not be masked: a signature's date, or what signs a
+    /// single request and is never shown.
     pub fn unmasked(text: &str) -> Self {
         Self(text.into())
     }
@@ -74,7 +78,7 @@ impl Masks {
     /// Adds a value, also as it stands in a URL. Values of fewer than four characters are not masked.
     pub fn add(&self, secret: &str) {
         let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        let in_url = utf8_percent_encode(secret, NON_ALPHANUMERIC).to_string();
+        let in_url = utf8_percent_encode(secret, RESERVED).to_string();
         for text in [secret.to_owned(), in_url] {
             if text.trim().len() < SHORTEST || known.arrived.contains(&text) {
                 continue;
@@ -114,7 +118,7 @@ mod tests {
         assert_eq!(format!("{secret:?}"), "Secret(***)");
         assert_eq!(secret.expose(), "open/sesame-9411");
         assert_eq!(
-            Masks::process().hide("say open/sesame-9411 or ?k=open%2Fsesame%2D9411"),
+            Masks::process().hide("say open/sesame-9411 or ?k=open%2Fsesame-9411"),
             "say *** or ?k=***"
         );
     }
@@ -122,11 +126,11 @@ mod tests {
     #[test]
     fn the_longest_goes_first_and_crumbs_are_left_alone() {
         let masks = Masks::new();
-        for text in ["hunter22", "long-hunter22-key", "ab", "hunter22"] {
+        for text in ["hunter22", "long/hunter22/key", "ab", "hunter22"] {
             masks.add(text);
         }
-        assert_eq!(masks.hide("long-hunter22-key, hunter22, ab"), "***, ***, ab");
-        assert_eq!(masks.after(0), ["hunter22", "long-hunter22-key", "long%2Dhunter22%2Dkey"]);
+        assert_eq!(masks.hide("long/hunter22/key, hunter22, ab"), "***, ***, ab");
+        assert_eq!(masks.after(0), ["hunter22", "long/hunter22/key", "long%2Fhunter22%2Fkey"]);
         assert_eq!(masks.after(1).len(), 2);
         assert!(masks.after(9).is_empty());
     }

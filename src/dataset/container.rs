@@ -8,12 +8,16 @@ use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
 
 use futures::{StreamExt as _, TryStreamExt as _};
 use md5::{Digest as _, Md5};
 use mynah_contracts::{
-    Dataset, Label, LabelError, Photo, Sha256Digest, SkipReason, Skipped, Snapshot, SnapshotBlob, Tool,
+    Dataset, Label, LabelError, Monitor, Photo, Sha256Digest, SkipReason, Skipped, Snapshot, SnapshotBlob,
+    Tool,
 };
 use mynah_photo::{Likeness, Limits};
 use rayon::prelude::*;
@@ -24,7 +28,7 @@ use super::inspect::{Facts, Inspected};
 use super::scan::{Candidate, Scan, is_passed_over};
 use super::store::Store;
 use crate::azure::storage::{Blob, BlobError, BlobKind, Container};
-use mynah_contracts::Monitor;
+use crate::http;
 
 /// How many blobs are fetched at a time.
 const PARALLEL: usize = 16;
@@ -62,7 +66,7 @@ pub(super) async fn list(container: &Container, monitor: &dyn Monitor) -> Result
         for mut blob in page.blobs {
             // A service that gives what was not asked for must not make us write elsewhere.
             let Some(name) = blob.name.strip_prefix(location.prefix()).map(str::to_owned) else { continue };
-            if blob.kind == BlobKind::Folder || name.split('/').any(|part| is_passed_over(part.as_ref())) {
+            if blob.kind == BlobKind::Folder || name.split('/').any(is_hidden) {
                 continue;
             }
             blob.name = name;
@@ -80,6 +84,11 @@ pub(super) async fn list(container: &Container, monitor: &dyn Monitor) -> Result
     }
     blobs.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(Listed { source: location.to_string(), blobs })
+}
+
+/// Hidden as a file of that name would be; `.` and `..` are no names of files, and are told.
+fn is_hidden(part: &str) -> bool {
+    !matches!(part, "." | "..") && is_passed_over(part.as_ref())
 }
 
 impl Listed {
@@ -104,28 +113,51 @@ pub(super) fn is_whole(store: &Store, dataset: &Dataset) -> bool {
         && dataset.labels.iter().all(|count| store.sheet_path(&count.label).is_file())
 }
 
-/// Brings every photo of the container to hand.
+/// Brings every photo of the container to hand, and looks at each as soon as it is there.
 ///
 /// # Errors
 /// What the service refuses, and names that cannot be labels, which are told before anything is fetched.
-pub(super) async fn gather(
+pub(super) fn gather(
     container: &Container,
     mut listed: Listed,
     store: &Store,
     previous: Option<&Dataset>,
+    look: &(dyn Fn(&Candidate) -> Inspected + Sync),
     limits: &Limits,
     monitor: &dyn Monitor,
 ) -> Result<Gathered, ImportError> {
     let known = Known::of(previous, &listed.source, store);
-    let mut fetched = 0;
+    let fetched = AtomicU64::new(0);
     for round in 1.. {
-        let (mut scan, wanted) = plan(&listed, container, &known, store, limits)?;
+        let mut scan = plan(&listed, container, &known, store, limits)?;
         scan.finish()?;
-        match fetch_all(container, &wanted, store, monitor, &mut fetched).await {
-            Ok(()) => return Ok(Gathered { scan, listed, fetched }),
+        let looked_at = thread::scope(|scope| {
+            let (arrived, arriving) = mpsc::channel();
+            let fetching = scope.spawn(|| {
+                let jobs = Jobs { container, store, monitor, fetched: &fetched, arrived };
+                http::block_on(monitor, jobs.fetch_all(&scan, &listed))
+            });
+            let looked_at: Vec<(usize, Inspected)> = arriving
+                .into_iter()
+                .par_bridge()
+                .filter_map(|place: usize| Some((place, look(scan.candidates.get(place)?))))
+                .collect();
+            // A panic there is a panic here.
+            let ended = fetching.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            ended.map(|()| looked_at)
+        });
+        match looked_at {
+            Ok(looked_at) => {
+                for (place, inspected) in looked_at {
+                    if let Some(candidate) = scan.candidates.get_mut(place) {
+                        candidate.settled = Some(inspected);
+                    }
+                }
+                return Ok(Gathered { scan, listed, fetched: fetched.into_inner() });
+            }
             Err(ImportError::Blob(BlobError::Changed { name })) if round < ROUNDS => {
                 tracing::info!("`{}` changed meanwhile, looking again", name.escape_debug());
-                listed = list(container, monitor).await?;
+                listed = http::block_on::<_, ImportError>(monitor, list(container, monitor))?;
             }
             Err(error) => return Err(error),
         }
@@ -204,16 +236,15 @@ impl<'a> Known<'a> {
     }
 }
 
-/// What of the listing is a photo, what is left out, and what must be fetched for it.
-fn plan<'a>(
-    listed: &'a Listed,
+/// What of the listing is a photo and what is left out; what must be fetched is not settled.
+fn plan(
+    listed: &Listed,
     container: &Container,
     known: &Known<'_>,
     store: &Store,
     limits: &Limits,
-) -> Result<(Scan, Vec<&'a Blob>), ImportError> {
+) -> Result<Scan, ImportError> {
     let mut scan = Scan::default();
-    let mut wanted = Vec::new();
     let mut labels: BTreeMap<&str, Result<Label, LabelError>> = BTreeMap::new();
     let full = |blob: &Blob| format!("{}{}", container.location().prefix(), blob.name);
     for blob in &listed.blobs {
@@ -238,7 +269,6 @@ fn plan<'a>(
         } else if let Some((inspected, path)) = known.settled(blob, store) {
             (Some(inspected), path)
         } else {
-            wanted.push(blob);
             (None, fetched_path(store, blob))
         };
         scan.candidates.push(Candidate { path, source: blob.name.clone(), label, settled });
@@ -247,7 +277,7 @@ fn plan<'a>(
         .into_iter()
         .filter_map(|(folder, label)| label.err().map(|why| (folder.to_owned(), why)))
         .collect();
-    if bad.is_empty() { Ok((scan, wanted)) } else { Err(ImportError::BadLabels(bad)) }
+    if bad.is_empty() { Ok(scan) } else { Err(ImportError::BadLabels(bad)) }
 }
 
 /// Where a version of a blob waits: its name may be any text, so it is not made a path of.
@@ -256,31 +286,48 @@ fn fetched_path(store: &Store, blob: &Blob) -> PathBuf {
     store.fetched().join(digest.hex())
 }
 
-async fn fetch_all(
-    container: &Container,
-    wanted: &[&Blob],
-    store: &Store,
-    monitor: &dyn Monitor,
-    fetched: &mut u64,
-) -> Result<(), ImportError> {
-    if wanted.is_empty() {
-        return Ok(());
-    }
-    let folder = store.fetched();
-    fs::create_dir_all(&folder).map_err(ImportError::io("make the folder", &folder))?;
-    let counted = Counted::new(monitor, "fetching photos", wanted.len());
-    let each = futures::stream::iter(wanted).map(|blob| {
-        let counted = &counted;
-        async move {
-            counted.next()?;
-            fetch(container, blob, &fetched_path(store, blob)).await
+/// What is fetched, and who is told.
+struct Jobs<'a> {
+    container: &'a Container,
+    store: &'a Store,
+    monitor: &'a dyn Monitor,
+    /// How many blobs came over the network.
+    fetched: &'a AtomicU64,
+    /// Is told each candidate whose bytes are there.
+    arrived: mpsc::Sender<usize>,
+}
+
+impl Jobs<'_> {
+    /// Fetches what `scan` has not settled.
+    async fn fetch_all(self, scan: &Scan, listed: &Listed) -> Result<(), ImportError> {
+        let blobs: BTreeMap<&str, &Blob> =
+            listed.blobs.iter().map(|blob| (blob.name.as_str(), blob)).collect();
+        let wanted: Vec<(usize, &Candidate, &Blob)> = scan
+            .candidates
+            .iter()
+            .enumerate()
+            .filter(|(_, candidate)| candidate.settled.is_none())
+            .filter_map(|(place, candidate)| Some((place, candidate, *blobs.get(candidate.source.as_str())?)))
+            .collect();
+        if wanted.is_empty() {
+            return Ok(());
         }
-    });
-    let mut each = each.buffer_unordered(PARALLEL);
-    while let Some(new) = each.try_next().await? {
-        *fetched += u64::from(new);
+        let folder = self.store.fetched();
+        fs::create_dir_all(&folder).map_err(ImportError::io("make the folder", &folder))?;
+        let counted = &Counted::new(self.monitor, "fetching photos", wanted.len());
+        let each = futures::stream::iter(wanted).map(|(place, candidate, blob)| async move {
+            counted.next()?;
+            let new = fetch(self.container, blob, &candidate.path).await?;
+            Ok::<_, ImportError>((place, new))
+        });
+        let mut each = std::pin::pin!(each.buffer_unordered(PARALLEL));
+        while let Some((place, new)) = each.try_next().await? {
+            self.fetched.fetch_add(u64::from(new), Ordering::Relaxed);
+            // Whoever looks at them ends only after us.
+            let _ = self.arrived.send(place);
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 /// Fetches a blob, unless it is there; tells whether anything was sent.

@@ -14,7 +14,7 @@ use super::assemble::{Assembled, assemble, sort_out};
 use super::container::{self, Gathered};
 use super::error::ImportError;
 use super::inspect::{Known, Thumbnails, inspect};
-use super::scan::{Scan, scan};
+use super::scan::{Candidate, Scan, scan};
 use super::sheet;
 use super::store::{Store, persist, remove};
 use crate::azure::storage::Container;
@@ -83,7 +83,7 @@ pub fn import(request: &ImportRequest, monitor: &dyn Monitor) -> Result<Imported
         Source::Folder(folder) => {
             let store = Store::open(Some(folder), &request.out)?;
             let previous = store.previous()?;
-            let found = Found { scan: scan(folder)?, gathered: None };
+            let found = Found { scan: scan(folder)?, gathered: None, thumbnails: Thumbnails::default() };
             make(request, &store, previous.as_ref(), found, monitor)
         }
         Source::Container(container) => follow(request, container, monitor),
@@ -108,9 +108,12 @@ fn follow(
     if let Some(dataset) = trained.or_else(unchanged) {
         return Ok(Imported { dataset: dataset.clone(), fetched: 0, copied: 0, removed: 0, changed: false });
     }
-    let gather = container::gather(container, listed, &store, previous.as_ref(), &request.limits, monitor);
-    let mut gathered = http::block_on::<_, ImportError>(monitor, gather)?;
-    let found = Found { scan: std::mem::take(&mut gathered.scan), gathered: Some(gathered) };
+    let (known, thumbnails) = (Known::from(previous.as_ref()), Thumbnails::default());
+    let look = |candidate: &Candidate| inspect(candidate, &known, &request.limits, &thumbnails);
+    let limits = &request.limits;
+    let mut gathered =
+        container::gather(container, listed, &store, previous.as_ref(), &look, limits, monitor)?;
+    let found = Found { scan: std::mem::take(&mut gathered.scan), gathered: Some(gathered), thumbnails };
     make(request, &store, previous.as_ref(), found, monitor)
 }
 
@@ -119,6 +122,7 @@ struct Found {
     scan: Scan,
     /// Where they came over the network.
     gathered: Option<Gathered>,
+    thumbnails: Thumbnails,
 }
 
 /// Makes the dataset of photos that are at hand.
@@ -129,8 +133,7 @@ fn make(
     found: Found,
     monitor: &dyn Monitor,
 ) -> Result<Imported, ImportError> {
-    let Found { scan: found, gathered } = found;
-    let thumbnails = Thumbnails::default();
+    let Found { scan: found, gathered, thumbnails } = found;
     let inspected = {
         let known = Known::from(previous);
         let counted = Counted::new(monitor, "looking at photos", found.candidates.len());

@@ -14,6 +14,8 @@
 
 mod assemble;
 mod container;
+#[cfg(test)]
+mod container_tests;
 mod error;
 mod folds;
 mod import;

@@ -11,7 +11,7 @@ use mynah_photo::{Limits, RgbImage, encode_jpeg, encode_png};
 use super::{ImportError, ImportRequest, Imported, Source, import, load, read_photo};
 
 /// A picture of 64 × 48 blocks whose brightness is drawn from `seed`.
-fn picture(seed: u32) -> RgbImage {
+pub(super) fn picture(seed: u32) -> RgbImage {
     let value = |x: u32, y: u32| {
         let mixed = (seed * 4096 + (y / 8) * 64 + x / 8 + 1).wrapping_mul(2_654_435_761);
         (mixed >> 24) as u8
@@ -85,7 +85,7 @@ impl Place {
 }
 
 /// All files below `folder` with their bytes.
-fn content(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+pub(super) fn content(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     walkdir::WalkDir::new(folder)
         .into_iter()
         .map(Result::unwrap)
@@ -96,7 +96,7 @@ fn content(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
         .collect()
 }
 
-fn assert_whole(folder: &Path) -> Dataset {
+pub(super) fn assert_whole(folder: &Path) -> Dataset {
     let dataset = load(folder).unwrap();
     for photo in &dataset.photos {
         read_photo(folder, photo).unwrap();
@@ -105,7 +105,7 @@ fn assert_whole(folder: &Path) -> Dataset {
 }
 
 /// Asks to stop after a number of looks.
-struct StopAfter(AtomicU64);
+pub(super) struct StopAfter(pub(super) AtomicU64);
 
 impl Monitor for StopAfter {
     fn progress(&self, _: &str, _: u64, _: u64) {}

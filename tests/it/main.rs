@@ -3,7 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod agent;
+mod azurite;
 mod bad_input;
+mod blob;
 mod given;
 mod hub;
 mod interruption;

@@ -11,6 +11,7 @@
 //! asked, records every exchange ([`wire`]) and goes wrong where a test says so ([`faults`]).
 //! | a strict registry with faults on demand | [`registry::Registry`] |
 
+pub mod blobs;
 mod clips;
 pub mod customvision;
 pub mod faults;
