@@ -133,11 +133,12 @@ impl Workload<'_> {
         let mut settings = Settings::default();
         let secrets = format!("{}-secrets", self.label);
         for (name, value) in all {
-            if secret::reason(&name, &value).is_some() && name::is_variable(&name) {
+            if secret::reason(&name, &value).is_some() {
+                let key = name::secret_key(&name);
                 writer
                     .notes
-                    .need(format!("the Secret `{secrets}` with the key `{name}`: its value is not written"));
-                let reference = json!({"secretKeyRef": {"name": secrets, "key": name}});
+                    .need(format!("the Secret `{secrets}` with the key `{key}`: its value is not written"));
+                let reference = json!({"secretKeyRef": {"name": secrets, "key": key}});
                 settings.listed.push(json!({"name": name, "valueFrom": reference}));
             } else if name::is_variable(&name) {
                 settings.plain.insert(name, value.into());

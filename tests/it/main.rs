@@ -7,4 +7,5 @@ mod bad_input;
 mod given;
 mod hub;
 mod interruption;
+mod manifest;
 mod walk;
