@@ -78,9 +78,6 @@ impl Part {
 
 impl Difference {
     /// Compares two manifests.
-    ///
-    /// # Errors
-    /// When one of them is no JSON.
     pub fn between(old: &Value, new: &Value) -> Self {
         let (old, new) = (parts(old), parts(new));
         let keys: BTreeSet<_> = old.keys().chain(new.keys()).collect();
@@ -127,7 +124,9 @@ impl fmt::Display for Difference {
                 let what = match (&change.old, &change.new) {
                     (None, Some(new)) => format!("+ {}", shown(new)),
                     (Some(old), None) => format!("- {}", shown(old)),
-                    (old, new) => format!("{} → {}", shown_or_none(old), shown_or_none(new)),
+                    (old, new) => {
+                        format!("{} → {}", shown_or_none(old.as_ref()), shown_or_none(new.as_ref()))
+                    }
                 };
                 [of.trim_end().to_owned(), change.path.escape_debug().to_string(), what]
             })
@@ -143,8 +142,8 @@ impl fmt::Display for Difference {
     }
 }
 
-fn shown_or_none(value: &Option<Value>) -> String {
-    value.as_ref().map_or_else(String::new, shown)
+fn shown_or_none(value: Option<&Value>) -> String {
+    value.map_or_else(String::new, shown)
 }
 
 fn shown(value: &Value) -> String {
