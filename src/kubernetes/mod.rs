@@ -221,7 +221,7 @@ impl Writer<'_> {
         match serde_json::from_str::<docker::CreateOptions>(text) {
             Ok(options) => workload::Workload { name, label, module, options: &options }.write(self),
             Err(error) => {
-                self.notes.problem(name, "/settings/createOptions", format!("cannot be read: {error}"))
+                self.notes.problem(name, "/settings/createOptions", format!("cannot be read: {error}"));
             }
         }
     }
