@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
+use serde::de::{Deserializer, Error as _};
 use serde_json::{Map, Value};
 
 /// Options of a container.
@@ -38,6 +39,7 @@ pub(super) struct HostConfig {
     pub(super) tmpfs: Option<BTreeMap<String, String>>,
     pub(super) devices: Option<Vec<Device>>,
     pub(super) port_bindings: Option<BTreeMap<String, Option<Vec<PortBinding>>>>,
+    #[serde(deserialize_with = "boolean")]
     pub(super) privileged: bool,
     pub(super) network_mode: Option<String>,
     pub(super) pid_mode: Option<String>,
@@ -46,11 +48,15 @@ pub(super) struct HostConfig {
     pub(super) cap_drop: Option<Vec<String>>,
     pub(super) group_add: Option<Vec<String>>,
     /// Bytes; 0 means no limit.
+    #[serde(deserialize_with = "number")]
     pub(super) memory: Option<u64>,
     /// Bytes; 0 means none.
+    #[serde(deserialize_with = "number")]
     pub(super) memory_reservation: Option<u64>,
     /// 10⁻⁹ of a processor; 0 means no limit.
+    #[serde(deserialize_with = "number")]
     pub(super) nano_cpus: Option<u64>,
+    #[serde(deserialize_with = "boolean")]
     pub(super) readonly_rootfs: bool,
     /// `name:address`.
     pub(super) extra_hosts: Option<Vec<String>>,
@@ -135,6 +141,28 @@ pub(super) struct Extension {
     pub(super) strategy: Option<Map<String, Value>>,
     #[serde(flatten)]
     pub(super) rest: Map<String, Value>,
+}
+
+/// True or false, also as text: edgeAgent reads both.
+fn boolean<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    match Value::deserialize(deserializer)? {
+        Value::Null => Ok(false),
+        Value::Bool(value) => Ok(value),
+        Value::String(text) if text.eq_ignore_ascii_case("true") => Ok(true),
+        Value::String(text) if text.eq_ignore_ascii_case("false") => Ok(false),
+        other => Err(D::Error::custom(format_args!("{other} is neither true nor false"))),
+    }
+}
+
+/// A whole number, also as text: edgeAgent reads both.
+fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    let value = Value::deserialize(deserializer)?;
+    let number = match &value {
+        Value::Null => return Ok(None),
+        Value::String(text) => text.parse().ok(),
+        other => other.as_u64(),
+    };
+    number.map(Some).ok_or_else(|| D::Error::custom(format_args!("{value} is no whole number")))
 }
 
 /// Whether a value says nothing: Docker writes all of its fields out.

@@ -123,6 +123,14 @@ pub fn render(objects: &[Value], form: Form) -> Result<Vec<u8>, KubernetesError>
     }
 }
 
+/// Whether what stands at this place of a manifest is written into the objects. The environment's secrets are not.
+pub fn writes(pointer: &str) -> bool {
+    let within = pointer.strip_prefix("/modulesContent/$edgeAgent/properties.desired/modules/");
+    !within
+        .and_then(|rest| rest.split_once('/'))
+        .is_some_and(|(_, rest)| rest.starts_with("env/") || rest.starts_with("settings/createOptions/Env/"))
+}
+
 /// Whether a text can be the name of a namespace: a DNS label (RFC 1123), at most 63 characters.
 pub fn is_label(text: &str) -> bool {
     let ends = |c: Option<char>| c.is_some_and(|c| c != '-');
@@ -213,7 +221,7 @@ impl Writer<'_> {
         match serde_json::from_str::<docker::CreateOptions>(text) {
             Ok(options) => workload::Workload { name, label, module, options: &options }.write(self),
             Err(error) => {
-                self.notes.problem(name, "/settings/createOptions", format!("cannot be read: {error}"))
+                self.notes.problem(name, "/settings/createOptions", format!("cannot be read: {error}"));
             }
         }
     }

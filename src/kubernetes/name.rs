@@ -48,6 +48,12 @@ pub(super) fn is_variable(name: &str) -> bool {
         && !name.starts_with(|c: char| c.is_ascii_digit())
 }
 
+/// The key of a `Secret` for a variable of any name.
+pub(super) fn secret_key(name: &str) -> String {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    name.chars().map(|c| if allowed(c) { c } else { '_' }).take(253).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,6 +1,7 @@
 //! What a module sees of its node: folders, volumes, devices.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
@@ -8,8 +9,8 @@ use super::docker::{CreateOptions, HostConfig};
 use super::{DeviceAccess, Notes, Writer, name};
 
 /// Debian's and Raspberry Pi OS' numbers of the groups that own cameras and sound cards.
-const VIDEO_GROUP: u32 = 44;
-const AUDIO_GROUP: u32 = 29;
+pub(super) const VIDEO_GROUP: u32 = 44;
+pub(super) const AUDIO_GROUP: u32 = 29;
 
 /// What a node's owner grants the claim of a named volume; Docker's volumes have no size of their own.
 const CLAIM: &str = "1Gi";
@@ -148,7 +149,8 @@ impl Storage {
     /// A folder or socket of the node, or a named volume.
     fn source(&mut self, module: &str, source: &str, target: &str, read_only: bool, writer: &mut Writer<'_>) {
         if source.starts_with('/') {
-            let kind = if source.ends_with(".sock") { "Socket" } else { "DirectoryOrCreate" };
+            let socket = Path::new(source).extension().is_some_and(|extension| extension == "sock");
+            let kind = if socket { "Socket" } else { "DirectoryOrCreate" };
             self.mount(json!({"hostPath": {"path": source, "type": kind}}), target, read_only);
             return;
         }

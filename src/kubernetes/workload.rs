@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::docker::{CreateOptions, Healthcheck, HostConfig, says_nothing};
 use super::network::Ports;
-use super::storage::Storage;
+use super::storage::{AUDIO_GROUP, Storage, VIDEO_GROUP};
 use super::{Writer, labels, name, selector, set};
 use crate::manifest::secret;
 
@@ -123,7 +123,7 @@ impl Workload<'_> {
             match entry.split_once('=') {
                 Some((name, value)) => drop(all.insert(name.to_owned(), value.to_owned())),
                 None => {
-                    writer.notes.warn(self.name, format_args!("Env `{}` has no value", entry.escape_debug()))
+                    writer.notes.warn(self.name, format_args!("Env `{}` has no value", entry.escape_debug()));
                 }
             }
         }
@@ -133,11 +133,12 @@ impl Workload<'_> {
         let mut settings = Settings::default();
         let secrets = format!("{}-secrets", self.label);
         for (name, value) in all {
-            if secret::reason(&name, &value).is_some() && name::is_variable(&name) {
+            if secret::reason(&name, &value).is_some() {
+                let key = name::secret_key(&name);
                 writer
                     .notes
-                    .need(format!("the Secret `{secrets}` with the key `{name}`: its value is not written"));
-                let reference = json!({"secretKeyRef": {"name": secrets, "key": name}});
+                    .need(format!("the Secret `{secrets}` with the key `{key}`: its value is not written"));
+                let reference = json!({"secretKeyRef": {"name": secrets, "key": key}});
                 settings.listed.push(json!({"name": name, "valueFrom": reference}));
             } else if name::is_variable(&name) {
                 settings.plain.insert(name, value.into());
@@ -293,12 +294,13 @@ impl Workload<'_> {
         set(&mut pod, "hostIPC", is_host(|host| host.ipc_mode.as_deref()));
         let mut aliases = Vec::new();
         for entry in host.and_then(|host| host.extra_hosts.as_ref()).into_iter().flatten() {
-            match entry.split_once(':').filter(|(_, ip)| ip.parse::<std::net::IpAddr>().is_ok()) {
-                Some((name, ip)) => aliases.push(json!({"ip": ip, "hostnames": [name]})),
-                None => {
-                    let what = format!("ExtraHosts `{entry}` names no address and is left out");
-                    writer.notes.warn(self.name, what.escape_debug());
-                }
+            if let Some((name, ip)) =
+                entry.split_once(':').filter(|(_, ip)| ip.parse::<std::net::IpAddr>().is_ok())
+            {
+                aliases.push(json!({"ip": ip, "hostnames": [name]}));
+            } else {
+                let what = format!("ExtraHosts `{entry}` names no address and is left out");
+                writer.notes.warn(self.name, what.escape_debug());
             }
         }
         set(&mut pod, "hostAliases", aliases);
@@ -324,17 +326,16 @@ impl Workload<'_> {
         }
         let mut groups = storage.groups.clone();
         for group in self.options.host_config.iter().filter_map(|host| host.group_add.as_ref()).flatten() {
-            match group.as_str() {
-                "audio" => groups.push(29),
-                "video" => groups.push(44),
-                number => match number.parse() {
-                    Ok(number) => groups.push(number),
-                    Err(_) => {
-                        let what = format!("the group `{number}` has no known number and is left out");
-                        writer.notes.warn(self.name, what.escape_debug());
-                    }
-                },
+            let known = match group.as_str() {
+                "audio" => Some(AUDIO_GROUP),
+                "video" => Some(VIDEO_GROUP),
+                number => number.parse().ok(),
+            };
+            if known.is_none() {
+                let what = format!("the group `{group}` has no known number and is left out");
+                writer.notes.warn(self.name, what.escape_debug());
             }
+            groups.extend(known);
         }
         groups.sort_unstable();
         groups.dedup();

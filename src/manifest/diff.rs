@@ -78,9 +78,6 @@ impl Part {
 
 impl Difference {
     /// Compares two manifests.
-    ///
-    /// # Errors
-    /// When one of them is no JSON.
     pub fn between(old: &Value, new: &Value) -> Self {
         let (old, new) = (parts(old), parts(new));
         let keys: BTreeSet<_> = old.keys().chain(new.keys()).collect();
@@ -127,7 +124,9 @@ impl fmt::Display for Difference {
                 let what = match (&change.old, &change.new) {
                     (None, Some(new)) => format!("+ {}", shown(new)),
                     (Some(old), None) => format!("- {}", shown(old)),
-                    (old, new) => format!("{} → {}", shown_or_none(old), shown_or_none(new)),
+                    (old, new) => {
+                        format!("{} → {}", shown_or_none(old.as_ref()), shown_or_none(new.as_ref()))
+                    }
                 };
                 [of.trim_end().to_owned(), change.path.escape_debug().to_string(), what]
             })
@@ -143,8 +142,8 @@ impl fmt::Display for Difference {
     }
 }
 
-fn shown_or_none(value: &Option<Value>) -> String {
-    value.as_ref().map_or_else(String::new, shown)
+fn shown_or_none(value: Option<&Value>) -> String {
+    value.map_or_else(String::new, shown)
 }
 
 fn shown(value: &Value) -> String {
@@ -284,14 +283,17 @@ mod tests {
     }
 
     fn manifest(modules: Value, routes: Value, twin: Value) -> Value {
-        json!({"modulesContent": {
-            "$edgeAgent": {DESIRED: {"schemaVersion": "1.1", "modules": modules}},
-            "$edgeHub": {DESIRED: {"schemaVersion": "1.1", "routes": routes}},
-            "m": {DESIRED: twin},
-        }})
+        let mut document = json!({"modulesContent": {
+            "$edgeAgent": {DESIRED: {"schemaVersion": "1.1"}}, "$edgeHub": {DESIRED: {"schemaVersion": "1.1"}},
+        }});
+        let content = &mut document["modulesContent"];
+        content["$edgeAgent"][DESIRED]["modules"] = modules;
+        content["$edgeHub"][DESIRED]["routes"] = routes;
+        content["m"][DESIRED] = twin;
+        document
     }
 
-    fn module(image: &str, options: Value) -> Value {
+    fn module(image: &str, options: &Value) -> Value {
         json!({"settings": {"image": image, "createOptions": options}})
     }
 
@@ -299,13 +301,13 @@ mod tests {
     fn it_tells_part_name_and_path() {
         let options = json!({"HostConfig": {"Devices": [1, 2]}});
         let old = manifest(
-            json!({"m": module("a:1", options), "gone": module("g:1", json!({}))}),
+            json!({"m": module("a:1", &options), "gone": module("g:1", &json!({}))}),
             json!({"r": "FROM a"}),
             json!({"t": 1}),
         );
         let text = json!({"HostConfig": {"Devices": [1]}}).to_string();
         let new = manifest(
-            json!({"m": module("a:2", text.into())}),
+            json!({"m": module("a:2", &text.into())}),
             json!({"r": "FROM a", "s": "FROM b"}),
             json!({"t": {"u": 2}}),
         );
@@ -329,15 +331,15 @@ mod tests {
 
     #[test]
     fn the_same_said_otherwise_is_no_difference() {
-        let old = manifest(json!({"m": module("a", json!({"A": 1, "B": 2}))}), json!({}), json!({}));
-        let mut new = manifest(json!({"m": module("a", json!("{\"B\":2,"))}), json!({}), json!({}));
+        let old = manifest(json!({"m": module("a", &json!({"A": 1, "B": 2}))}), json!({}), json!({}));
+        let mut new = manifest(json!({"m": module("a", &json!("{\"B\":2,"))}), json!({}), json!({}));
         new["modulesContent"]["$edgeAgent"][DESIRED]["modules"]["m"]["settings"]["createOptions01"] =
             json!("\"A\":1}");
         assert_eq!(changes(&old, &new), []);
         assert_eq!(Difference::between(&old, &new).to_string(), "the manifests say the same");
         let layered = |options: Value| {
             json!({"content": {"modulesContent": {"$edgeAgent": {
-            "properties.desired.modules.m": module("a", options)}}}})
+            "properties.desired.modules.m": module("a", &options)}}}})
         };
         assert_eq!(changes(&layered(json!({"A": 1})), &layered(json!("{\"A\": 1}"))), []);
         assert_eq!(changes(&layered(json!({"A": 1})), &layered(json!({}))).len(), 1);
@@ -372,8 +374,8 @@ mod tests {
     proptest! {
         #[test]
         fn a_manifest_does_not_differ_from_itself_and_a_change_is_found(a in "[a-d]{1,3}", b in "[e-h]{1,3}") {
-            let one = manifest(json!({"m": module(&a, json!({}))}), json!({}), json!({}));
-            let other = manifest(json!({"m": module(&b, json!({}))}), json!({}), json!({}));
+            let one = manifest(json!({"m": module(&a, &json!({}))}), json!({}), json!({}));
+            let other = manifest(json!({"m": module(&b, &json!({}))}), json!({}), json!({}));
             prop_assert!(changes(&one, &one).is_empty());
             prop_assert_eq!(changes(&one, &other).len(), 1);
         }

@@ -183,7 +183,13 @@ impl Linter {
         let Some(Value::Object(host)) = options.get("HostConfig") else { return };
         let pointer = format!("{pointer}/HostConfig");
         let at = |key: &str| format!("{pointer}/{key}");
-        if host.get("Privileged") == Some(&Value::Bool(true)) {
+        // edgeAgent reads the text `"true"` too.
+        let privileged = match host.get("Privileged") {
+            Some(Value::Bool(privileged)) => *privileged,
+            Some(Value::String(text)) => text.eq_ignore_ascii_case("true"),
+            _ => false,
+        };
+        if privileged {
             self.report(Rule::Privileged, &at("Privileged"), "gives the container every right on the host");
         }
         for key in ["NetworkMode", "PidMode", "IpcMode", "UTSMode", "UsernsMode"] {
@@ -318,6 +324,7 @@ mod tests {
     fn each_rule_finds_its_own_wherever_options_are_text_or_object() {
         for (options, rule, below) in [
             (json!({"HostConfig": {"Privileged": true}}), Rule::Privileged, "HostConfig/Privileged"),
+            (json!({"HostConfig": {"Privileged": "true"}}), Rule::Privileged, "HostConfig/Privileged"),
             (json!({"HostConfig": {"NetworkMode": "host"}}), Rule::HostNamespace, "HostConfig/NetworkMode"),
             (json!({"HostConfig": {"CapAdd": ["NET_ADMIN"]}}), Rule::Capability, "HostConfig/CapAdd/0"),
             (json!({"HostConfig": {"Binds": ["v:/a", "/etc:/b:ro"]}}), Rule::HostBind, "HostConfig/Binds/1"),

@@ -83,15 +83,14 @@ impl<'a> Names<'a> {
 
     fn image(&self, inner: &str) -> Result<String, Unresolved> {
         let unknown = || self.unresolved(inner, true);
-        let (name, variant) = match inner.strip_prefix("MODULES.") {
+        let (name, variant) = if let Some(text) = inner.strip_prefix("MODULES.") {
             // A module's name may hold dots, so the longest name that exists is the one meant.
-            Some(text) => self.split(text).ok_or_else(unknown)?,
-            None => {
-                let text = inner.strip_prefix("MODULEDIR<").ok_or_else(unknown)?;
-                let (folder, variant) = text.split_once('>').ok_or_else(unknown)?;
-                let name = folder.trim_end_matches(['/', '\\']).rsplit(['/', '\\']).next().unwrap_or(folder);
-                (name, variant.strip_prefix('.').unwrap_or(variant))
-            }
+            self.split(text).ok_or_else(unknown)?
+        } else {
+            let text = inner.strip_prefix("MODULEDIR<").ok_or_else(unknown)?;
+            let (folder, variant) = text.split_once('>').ok_or_else(unknown)?;
+            let name = folder.trim_end_matches(['/', '\\']).rsplit(['/', '\\']).next().unwrap_or(folder);
+            (name, variant.strip_prefix('.').unwrap_or(variant))
         };
         // Debug images are a module of their own, called after the other.
         let (name, platform) = match variant.strip_suffix("debug") {

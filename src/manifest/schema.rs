@@ -15,9 +15,9 @@ pub(super) fn check(document: &Value) -> Result<(), ManifestError> {
     let mut checker = Checker { problems: Vec::new() };
     let root = Place::root(document);
     if content::is_layered(document) {
-        checker.layered(&root)
+        checker.layered(&root);
     } else {
-        checker.deployment(&root)
+        checker.deployment(&root);
     }
     if checker.problems.is_empty() { Ok(()) } else { Err(ManifestError::Invalid(checker.problems)) }
 }
@@ -227,7 +227,6 @@ impl Checker {
             ("$edgeAgent", ["modules" | "systemModules", _, "env"]) => self.env(part),
             ("$edgeAgent", ["modules" | "systemModules", _, "env", name]) => self.env_entry(name, part),
             ("$edgeAgent", ["modules" | "systemModules", _, "settings"]) => self.settings(part),
-            ("$edgeAgent", ["modules" | "systemModules", _, _]) => {}
             ("$edgeAgent", ["modules"]) => {
                 self.object(part);
                 for (name, module) in part.entries() {
@@ -236,7 +235,7 @@ impl Checker {
             }
             ("$edgeAgent", ["runtime"]) => self.runtime(part),
             ("$edgeAgent", ["runtime", "settings", "registryCredentials", name]) => {
-                self.credentials(name, part)
+                self.credentials(name, part);
             }
             ("$edgeAgent", ["schemaVersion"]) => {
                 self.one_of(Some(part.again()), &["1.0", "1.1"]);
@@ -256,7 +255,8 @@ impl Checker {
             ("$edgeHub", ["schemaVersion"]) => {
                 self.one_of(Some(part.again()), &["1.0", "1.1", "1.2", "1.3"]);
             }
-            ("$edgeHub", ["mqttBroker" | "integrity", ..]) => {}
+            ("$edgeHub", ["mqttBroker" | "integrity", ..])
+            | ("$edgeAgent", ["modules" | "systemModules", _, _]) => {}
             ("$edgeAgent" | "$edgeHub", _) => self.report(part, "is a path that IoT Edge does not know"),
             _ => {}
         }

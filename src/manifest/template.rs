@@ -6,16 +6,24 @@
 //! JSON value. `\u0024` is a dollar sign that is never looked at.
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 use super::placeholder::{Names, Unresolved};
 use super::{ManifestError, UnknownPlaceholder, create_options, json};
 
 /// A template filled in: JSON text of as many lines.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Expanded {
     pub(super) text: String,
     /// The values that came out of variables.
     pub(super) values: BTreeSet<String>,
+}
+
+/// Without what variables gave: some of it is secret.
+impl fmt::Debug for Expanded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Expanded").finish_non_exhaustive()
+    }
 }
 
 /// Fills in `source`.

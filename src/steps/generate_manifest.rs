@@ -292,7 +292,12 @@ Example:
             allowed: plan.allowed.clone(),
         };
         let refused = |source| TemplateError::Content { path: path.to_owned(), source };
-        let generated = manifest::generate(&template, &sources).map_err(refused)?;
+        let mut generated = manifest::generate(&template, &sources).map_err(refused)?;
+        if plan.kubernetes.is_some() {
+            generated
+                .findings
+                .retain(|finding| finding.rule != Rule::Secret || kubernetes::writes(&finding.pointer));
+        }
         for warning in &generated.warnings {
             tracing::warn!("{warning}");
         }

@@ -9,4 +9,5 @@ mod blob;
 mod given;
 mod hub;
 mod interruption;
+mod manifest;
 mod walk;

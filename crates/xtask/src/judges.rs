@@ -72,6 +72,26 @@ pub(crate) fn iot_hub(root: &Path, exchanges: &Path) -> Result<()> {
     Ok(())
 }
 
+/// On templates of others, our rules and the published schemas agree, and Kubernetes' schemas accept the objects.
+pub(crate) fn manifest_examples(root: &Path, generate_manifest: &Path) -> Result<()> {
+    let contracts = root.join("../shared/contracts/iotedge");
+    if !contracts.is_dir() {
+        crate::say("SKIPPED: the published IoT Edge schemas are not beside the repository");
+        return Ok(());
+    }
+    let packages = "import jsonschema, kubernetes_validate, yaml";
+    if !present("kubernetes-validate", Command::new(python()).args(["-c", packages]))? {
+        return Ok(());
+    }
+    let script = root.join("tests/judges/manifest_examples.py");
+    let schema = root.join("schemas/deployment.schema.json");
+    let arguments =
+        [script.as_os_str(), generate_manifest.as_os_str(), schema.as_os_str(), contracts.as_os_str()];
+    let output = run(root, python(), arguments, &[])?;
+    crate::say(String::from_utf8_lossy(&output.stdout).trim_end());
+    Ok(())
+}
+
 /// skopeo reads the image, umoci unpacks it.
 pub(crate) fn oci(root: &Path, layout: &Path, tag: &str, scratch: &Path) -> Result<()> {
     let reference = format!("oci:{}:{tag}", layout.display());

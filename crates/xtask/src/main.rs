@@ -4,6 +4,7 @@ mod dist;
 mod journey;
 mod journey_azure;
 mod judges;
+mod manifests;
 mod process;
 mod schemas;
 mod sizes;
@@ -19,6 +20,7 @@ usage: cargo xtask <what>
                       build what ships for linux/amd64, linux/arm64 and linux/arm/v7, or for those named
   journey embedded    walk the samples and every set of ../shared/datasets/dev, and have other programs judge
   journey azure       speak and deploy a model of the samples through doubles of Azure's services, killed on the way
+  journey manifests   fill in the templates of ../shared/contracts, and have the published schemas judge
   schemas [--check]   write the JSON Schemas of the artifacts to schemas/, or check that they are up to date
   sizes [--check]     build what ships and print each binary's size, or fail where one is over its budget
 
@@ -31,6 +33,7 @@ fn main() -> ExitCode {
         ["dist", rest @ ..] => dist::Dist::parse(rest).and_then(|dist| dist.build()),
         ["journey", "embedded"] => journey::embedded(),
         ["journey", "azure"] => journey_azure::azure(),
+        ["journey", "manifests"] => manifests::journey(),
         ["schemas"] => schemas::write(),
         ["schemas", "--check"] => schemas::check(),
         ["sizes"] => sizes::measure(false),
