@@ -234,6 +234,21 @@ fn a_wrong_key_is_told_with_the_policy_and_without_the_key() {
 }
 
 #[test]
+fn a_wrong_clock_and_a_missing_role_are_hinted_at() {
+    let bench = Bench::new();
+    bench.double.set_clock_ahead(7200);
+    let error = bench.device("eye:1", Others::Refuse).unwrap_err();
+    assert!(mynah_contracts::error_chain(&error).contains("the signature has expired"), "{error:?}");
+    assert!(error.hint().unwrap().contains("this machine's clock"));
+    bench.double.set_clock_ahead(0);
+    bench.double.wire.faults.script("GET", "/devices/*", Fault::Refuse { status: 403, retry_after: None }, 1);
+    let error = bench.device("eye:1", Others::Refuse).unwrap_err();
+    assert!(matches!(error, HubError::NotAccepted { .. }), "{error}");
+    assert!(error.hint().unwrap().contains("role"));
+    assert_eq!(bench.writes(), 0);
+}
+
+#[test]
 fn a_fleet_changes_over_and_the_earlier_deployment_goes() {
     let bench = Bench::new();
     bench.double.add_configuration("theirs", theirs(), "tags.room = 'cellar'", 5);
@@ -302,6 +317,9 @@ fn a_layer_adds_to_what_others_deployed() {
     assert_eq!((bench.image("pi-1", "ear"), bench.image("pi-1", "eye")), ("ear:1".into(), "eye:1".into()));
     assert!(!bench.fleet_of("eye:1", "tags.room = 'hall'", true).unwrap().changed);
     bench.is_sound();
+    bench.lose_patience();
+    let (failures, _) = not_running(bench.fleet_of("eye:1", "tags.room = 'cellar'", true).unwrap_err());
+    assert!(failures[0].reason.starts_with("no whole deployment is in force"), "{}", failures[0]);
 }
 
 #[test]
