@@ -5,14 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use mynah_contracts::Monitor;
+use serde_json::json;
 
 use super::content::Content;
-use super::diff::diff;
 use super::fleet_plan::{First, Fleet, FleetPlan, LABEL, name_of};
 use super::health::{Health, Trouble, health};
 use super::hub::Hub;
 use super::wire::{Configuration, DeviceRow};
 use super::{After, Arrived, DeviceFailure, HubError, Pace, Patience, Telling, failure};
+use crate::manifest::diff::Difference;
 
 /// How many configurations a hub holds ("IoT Hub quotas and throttling").
 const MAX_CONFIGURATIONS: usize = 100;
@@ -80,12 +81,11 @@ impl FleetDeployment<'_> {
             .filter(|configuration| name_of(configuration) == Some(self.name))
             .max_by_key(|configuration| configuration.priority)
             .map(|configuration| Content::of_hub(&configuration.content));
-        let lines = diff(before.as_ref(), &found.content);
-        if lines.is_empty() {
+        if before.as_ref() == Some(&found.content) {
             text.push_str("\nits content is the present one");
-        }
-        for line in lines {
-            let _ = write!(text, "\n  {line}");
+        } else {
+            let before = before.as_ref().map_or_else(|| json!({}), Content::manifest);
+            let _ = write!(text, "\n{}", Difference::between(&before, &found.content.manifest()));
         }
         Ok(text)
     }
@@ -297,7 +297,7 @@ impl FleetDeployment<'_> {
         // It only explains; where it fails, the shorter reason stands.
         let Ok(Some(agent)) = self.hub.module_twin(device, super::content::EDGE_AGENT).await else { return };
         let stronger = agent.applied().find(|id| *id != found.plan.id);
-        let reason = match (stronger, self.layered) {
+        let reason = match (stronger, found.content.is_layered()) {
             (Some(stronger), _) => format!("the configuration `{stronger}` has a higher priority"),
             (None, true) => "no whole deployment is in force there, to be layered over".to_owned(),
             (None, false) => return,
