@@ -118,7 +118,7 @@ fn a_dry_run_shows_the_difference_to_the_hub_now() {
     let mut command = bench.fleet(&bench.manifest("registry.example/eye:2"));
     command.arg("--dry-run");
     let shown = ran(command).well().stdout;
-    assert!(shown.contains("\"registry.example/eye:1\" → \"registry.example/eye:2\""), "{shown}");
+    assert!(shown.contains("registry.example/eye:1 → registry.example/eye:2"), "{shown}");
     assert!(shown.contains("once it runs, delete the configuration `mynah-"), "{shown}");
     assert_eq!(bench.image("pi-1"), "registry.example/eye:1");
 }

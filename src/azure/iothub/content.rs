@@ -18,6 +18,9 @@ const EDGE_HUB: &str = "$edgeHub";
 /// The key of a twin's desired properties in `modulesContent`.
 const DESIRED: &str = "properties.desired";
 
+/// Where a layer has a registry's credentials; the registry's name follows.
+const REGISTRIES: &str = "properties.desired.runtime.settings.registryCredentials.";
+
 /// The most bytes a twin's desired properties may have ("IoT Hub quotas and throttling": 32 KB).
 const MAX_TWIN: usize = 32 << 10;
 
@@ -51,9 +54,10 @@ pub struct Wanted {
 }
 
 impl Content {
-    /// Takes a checked manifest.
+    /// Takes a checked manifest, a whole or a layered one.
     pub fn of_manifest(manifest: &Value) -> Self {
-        Self(manifest.get("modulesContent").and_then(Value::as_object).cloned().unwrap_or_default())
+        let content = manifest.get("content").unwrap_or(manifest);
+        Self(content.get("modulesContent").and_then(Value::as_object).cloned().unwrap_or_default())
     }
 
     /// Takes what a hub keeps.
@@ -71,6 +75,16 @@ impl Content {
     /// What is sent.
     pub(super) fn body(&self) -> Value {
         json!({"modulesContent": self.0})
+    }
+
+    /// As a manifest, to be compared with another.
+    pub(super) fn manifest(&self) -> Value {
+        if self.is_layered() { json!({"content": self.body()}) } else { self.body() }
+    }
+
+    /// Whether it is a layer: it has no whole set of modules.
+    pub fn is_layered(&self) -> bool {
+        !self.0.is_empty() && self.desired(EDGE_AGENT).is_none()
     }
 
     /// The names of all twins it sets.
@@ -108,6 +122,23 @@ impl Content {
 
     /// Gives the devices a registry's user and password.
     pub fn bind(&mut self, credentials: &RegistryCredentials) {
+        let entry = json!({
+            "address": credentials.address,
+            "username": credentials.username,
+            "password": credentials.password.expose(),
+        });
+        let name = self
+            .registries()
+            .into_iter()
+            .find(|(_, there)| there.get("address") == entry.get("address"))
+            .map_or_else(|| registry_name(&credentials.address), |(name, _)| name);
+        if self.is_layered() {
+            let agent = self.0.entry(EDGE_AGENT).or_insert_with(|| json!({}));
+            if let Some(agent) = agent.as_object_mut() {
+                agent.insert(format!("{REGISTRIES}{name}"), entry);
+            }
+            return;
+        }
         let Some(settings) = self
             .0
             .get_mut(EDGE_AGENT)
@@ -118,35 +149,33 @@ impl Content {
         };
         let registries = settings.entry("registryCredentials").or_insert_with(|| json!({}));
         let Some(registries) = registries.as_object_mut() else { return };
-        let of_address = |entry: &Value| {
-            entry.get("address").and_then(Value::as_str) == Some(credentials.address.as_str())
-        };
-        let name = registries
-            .iter()
-            .find(|(_, entry)| of_address(entry))
-            .map_or_else(|| registry_name(&credentials.address), |(name, _)| name.clone());
-        let entry = json!({
-            "address": credentials.address,
-            "username": credentials.username,
-            "password": credentials.password.expose(),
-        });
         registries.insert(name, entry);
     }
 
     /// Registries it names without a password.
     pub fn without_password(&self) -> Vec<String> {
-        let registries = self
-            .desired(EDGE_AGENT)
-            .and_then(|desired| desired.pointer("/runtime/settings/registryCredentials"))
-            .and_then(Value::as_object);
         let text =
             |entry: &Value, key: &str| entry.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let registries = self.registries().into_iter();
         registries
-            .into_iter()
-            .flatten()
             .filter(|(_, entry)| text(entry, "password").is_empty())
             .map(|(_, entry)| text(entry, "address"))
             .collect()
+    }
+
+    /// The registries it names, whole or layered.
+    fn registries(&self) -> Vec<(String, &Value)> {
+        let whole = self
+            .desired(EDGE_AGENT)
+            .and_then(|desired| desired.pointer("/runtime/settings/registryCredentials"))
+            .and_then(Value::as_object)
+            .into_iter()
+            .flatten()
+            .map(|(name, entry)| (name.clone(), entry));
+        let layered = self.0.get(EDGE_AGENT).and_then(Value::as_object).into_iter().flatten();
+        let layered =
+            layered.filter_map(|(path, entry)| Some((path.strip_prefix(REGISTRIES)?.to_owned(), entry)));
+        whole.chain(layered).collect()
     }
 
     /// This content beside what a device has: its other modules, routes and registries stay, and so do its
@@ -211,6 +240,9 @@ impl Content {
     /// This content as a layer: modules, routes, registries and module twins, to be put over a whole deployment.
     #[must_use]
     pub(super) fn layer(&self) -> Self {
+        if self.is_layered() {
+            return self.clone();
+        }
         let mut layer = Map::new();
         for (twin, pointer) in [
             (EDGE_AGENT, "modules"),
@@ -259,13 +291,6 @@ impl Content {
             }
         }
         Ok(())
-    }
-
-    /// The content as a person may see it.
-    pub(super) fn shown(&self) -> Value {
-        let mut public = Value::Object(self.0.clone());
-        blank_passwords(&mut public);
-        public
     }
 }
 
@@ -372,7 +397,12 @@ mod tests {
             ]
         );
         assert_eq!(layer.modules(), ours.modules());
-        assert!(!layer.is_whole());
+        assert!(!layer.is_whole() && layer.is_layered() && !ours.is_layered());
+        assert!(layer.layer() == layer && Content::of_manifest(&layer.manifest()) == layer);
+        let mut rebound = layer.clone();
+        rebound.bind(&credentials("another-one"));
+        assert!(rebound != layer && rebound.registries().len() == 1);
+        assert!(rebound.without_password().is_empty());
     }
 
     #[test]
@@ -384,7 +414,6 @@ mod tests {
         let name = |content: &Content| content.configuration_id("mynah", "tags.room = 'hall'");
         assert_eq!(name(&one), name(&other));
         assert!(name(&one) != one.configuration_id("mynah", "*"));
-        assert!(!one.shown().to_string().contains("first-password"));
         assert!(one.without_password().is_empty());
     }
 

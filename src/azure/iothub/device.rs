@@ -1,16 +1,16 @@
 //! One device: its content is set at once, watched, and set back where it does not run.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 
 use mynah_contracts::Monitor;
+use serde_json::json;
 
 use super::content::{Content, EDGE_AGENT};
-use super::diff::diff;
 use super::health::{Health, health};
 use super::hub::Hub;
 use super::wire::{Device, ModuleTwin};
 use super::{After, Arrived, HubError, Pace, Patience, Telling, Wanted, failure, platform_of};
+use crate::manifest::diff::Difference;
 
 /// What becomes of modules that the device has and the manifest has not.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -52,16 +52,12 @@ impl DeviceDeployment<'_> {
     /// As [`Self::deploy`] before it changes anything.
     pub async fn preview(&self) -> Result<String, HubError> {
         let found = self.look().await?;
-        let mut text = format!("device `{}` of {}", self.device, self.hub.host());
-        let lines = diff(found.present.as_ref(), &found.next);
-        if lines.is_empty() {
-            text.push_str(": nothing would change");
+        let device = format!("device `{}` of {}", self.device, self.hub.host());
+        if found.present.as_ref() == Some(&found.next) {
+            return Ok(format!("{device}: nothing would change"));
         }
-        for line in lines {
-            // Writing to a String cannot fail.
-            let _ = write!(text, "\n  {line}");
-        }
-        Ok(text)
+        let before = found.present.as_ref().map_or_else(|| json!({}), Content::manifest);
+        Ok(format!("{device}:\n{}", Difference::between(&before, &found.next.manifest())))
     }
 
     /// Deploys, and waits until the device runs it. A device that does gets nothing anew.
@@ -108,6 +104,9 @@ impl DeviceDeployment<'_> {
     /// Looks at the device and refuses what cannot end well, before anything is changed.
     async fn look(&self) -> Result<Found, HubError> {
         let id = self.device;
+        if self.content.is_layered() {
+            return Err(HubError::LayeredForOne(id.to_owned()));
+        }
         let Some(device) = self.hub.device(id).await? else {
             return Err(HubError::UnknownDevice { hub: self.hub.host().to_owned(), device: id.to_owned() });
         };

@@ -63,6 +63,9 @@ pub enum HubError {
         /// The deployment.
         deployment: String,
     },
+    /// A layer alone does not run.
+    #[error("the manifest is a layered one, which the device `{0}` alone cannot be given")]
+    LayeredForOne(String),
     /// Modules that would be removed.
     #[error("the device `{device}` runs modules that the manifest does not have: `{}`", .modules.join("`, `"))]
     OtherModules {
@@ -251,6 +254,9 @@ impl Diagnosis for HubError {
             Self::Disabled(_) => "enable the device in the hub",
             Self::Governed { .. } => {
                 "deploy with --target-condition, or retire that deployment, or change the condition of its devices"
+            }
+            Self::LayeredForOne(_) => {
+                "deploy it with --target-condition, or give a whole manifest and --merge"
             }
             Self::OtherModules { .. } => "--merge keeps them beside ours, --replace removes them",
             Self::Condition { .. } => {

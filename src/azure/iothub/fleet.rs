@@ -5,14 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use mynah_contracts::Monitor;
+use serde_json::json;
 
 use super::content::Content;
-use super::diff::diff;
 use super::fleet_plan::{First, Fleet, FleetPlan, LABEL, name_of};
 use super::health::{Health, Trouble, health};
 use super::hub::Hub;
 use super::wire::{Configuration, DeviceRow};
 use super::{After, Arrived, DeviceFailure, HubError, Pace, Patience, Telling, failure};
+use crate::manifest::diff::Difference;
 
 /// How many configurations a hub holds ("IoT Hub quotas and throttling").
 const MAX_CONFIGURATIONS: usize = 100;
@@ -80,12 +81,11 @@ impl FleetDeployment<'_> {
             .filter(|configuration| name_of(configuration) == Some(self.name))
             .max_by_key(|configuration| configuration.priority)
             .map(|configuration| Content::of_hub(&configuration.content));
-        let lines = diff(before.as_ref(), &found.content);
-        if lines.is_empty() {
+        if before.as_ref() == Some(&found.content) {
             text.push_str("\nits content is the present one");
-        }
-        for line in lines {
-            let _ = write!(text, "\n  {line}");
+        } else {
+            let before = before.as_ref().map_or_else(|| json!({}), Content::manifest);
+            let _ = write!(text, "\n{}", Difference::between(&before, &found.content.manifest()));
         }
         Ok(text)
     }
@@ -231,7 +231,7 @@ impl FleetDeployment<'_> {
                 Some((Health::Running, _)) => standing.running.push(name.clone()),
                 // Not connected before, not connected now; an agent that restarts is only away for a moment.
                 Some((Health::Pending(_), false)) if !device.is_connected() => {
-                    standing.offline.push(name.clone())
+                    standing.offline.push(name.clone());
                 }
                 Some((health @ Health::Failed(_), _)) => hopeless.extend(failure(name, health)),
                 Some((health, _)) => standing.failures.extend(failure(name, health)),
@@ -279,7 +279,9 @@ impl FleetDeployment<'_> {
         let content = Content::of_hub(&earlier.content);
         let condition = earlier.target_condition.as_deref().unwrap_or(self.condition);
         let back = FleetDeployment { content: &content, condition, patience: self.patience.back(), ..*self };
-        let standing = back.watch(&earlier.id, &found.devices, back.patience, monitor).await?;
+        let mut devices = self.hub.devices(condition).await?;
+        devices.retain(|device| device.capabilities.iot_edge);
+        let standing = back.watch(&earlier.id, &devices, back.patience, monitor).await?;
         Ok(standing.failures.is_empty())
     }
 
@@ -294,9 +296,14 @@ impl FleetDeployment<'_> {
         let Some(device) = without.first() else { return };
         // It only explains; where it fails, the shorter reason stands.
         let Ok(Some(agent)) = self.hub.module_twin(device, super::content::EDGE_AGENT).await else { return };
-        let Some(stronger) = agent.applied().find(|id| *id != found.plan.id) else { return };
+        let stronger = agent.applied().find(|id| *id != found.plan.id);
+        let reason = match (stronger, found.content.is_layered()) {
+            (Some(stronger), _) => format!("the configuration `{stronger}` has a higher priority"),
+            (None, true) => "no whole deployment is in force there, to be layered over".to_owned(),
+            (None, false) => return,
+        };
         for failure in standing.failures.iter_mut().filter(|failure| without.contains(&failure.device)) {
-            failure.reason = format!("the configuration `{stronger}` has a higher priority");
+            failure.reason.clone_from(&reason);
         }
     }
 

@@ -15,7 +15,6 @@
 mod connection;
 mod content;
 mod device;
-mod diff;
 mod error;
 mod fleet;
 mod fleet_plan;

@@ -234,6 +234,21 @@ fn a_wrong_key_is_told_with_the_policy_and_without_the_key() {
 }
 
 #[test]
+fn a_wrong_clock_and_a_missing_role_are_hinted_at() {
+    let bench = Bench::new();
+    bench.double.set_clock_ahead(7200);
+    let error = bench.device("eye:1", Others::Refuse).unwrap_err();
+    assert!(mynah_contracts::error_chain(&error).contains("the signature has expired"), "{error:?}");
+    assert!(error.hint().unwrap().contains("this machine's clock"));
+    bench.double.set_clock_ahead(0);
+    bench.double.wire.faults.script("GET", "/devices/*", Fault::Refuse { status: 403, retry_after: None }, 1);
+    let error = bench.device("eye:1", Others::Refuse).unwrap_err();
+    assert!(matches!(error, HubError::NotAccepted { .. }), "{error}");
+    assert!(error.hint().unwrap().contains("role"));
+    assert_eq!(bench.writes(), 0);
+}
+
+#[test]
 fn a_fleet_changes_over_and_the_earlier_deployment_goes() {
     let bench = Bench::new();
     bench.double.add_configuration("theirs", theirs(), "tags.room = 'cellar'", 5);
@@ -301,6 +316,38 @@ fn a_layer_adds_to_what_others_deployed() {
     assert_eq!(arrived.running.len(), 3);
     assert_eq!((bench.image("pi-1", "ear"), bench.image("pi-1", "eye")), ("ear:1".into(), "eye:1".into()));
     assert!(!bench.fleet_of("eye:1", "tags.room = 'hall'", true).unwrap().changed);
+    bench.is_sound();
+    bench.lose_patience();
+    let (failures, _) = not_running(bench.fleet_of("eye:1", "tags.room = 'cellar'", true).unwrap_err());
+    assert!(failures[0].reason.starts_with("no whole deployment is in force"), "{}", failures[0]);
+}
+
+#[test]
+fn a_layered_manifest_goes_to_many_and_not_to_one() {
+    let bench = Bench::new();
+    bench.double.add_configuration("theirs", theirs(), "tags.room = 'hall'", 5);
+    let layered = Content::of_manifest(&manifest("eye:1").layer().manifest());
+    let patience = bench.patience();
+    let one = DeviceDeployment {
+        hub: &bench.hub,
+        device: "pi-9",
+        content: &layered,
+        others: Others::Keep,
+        patience,
+    };
+    let error = block_on(&Quiet, one.deploy(&Quiet)).unwrap_err();
+    assert!(matches!(error, HubError::LayeredForOne(_)), "{error}");
+    let many = FleetDeployment {
+        hub: &bench.hub,
+        name: "mynah",
+        condition: "tags.room = 'hall'",
+        priority: 10,
+        content: &layered,
+        layered: false,
+        patience,
+    };
+    block_on(&Quiet, many.deploy(&Quiet)).unwrap();
+    assert_eq!((bench.image("pi-1", "ear"), bench.image("pi-1", "eye")), ("ear:1".into(), "eye:1".into()));
     bench.is_sound();
 }
 
@@ -395,7 +442,7 @@ fn a_preview_shows_the_difference_and_writes_nothing() {
         patience,
     };
     let text = block_on(&Quiet, deployment.preview()).unwrap();
-    assert!(text.contains("settings › image = \"eye:1\" → \"eye:2\""), "{text}");
+    assert!(text.contains("eye:1 → eye:2"), "{text}");
     let fleet = FleetDeployment {
         hub: &bench.hub,
         name: "mynah",

@@ -85,7 +85,7 @@ fn a_device_is_deployed_to_and_a_record_tells_what_was_done() {
     let string = IotHub::connection_string(&bench.host());
     let env = [("IOTHUB_CONNECTION_STRING", string.as_str())];
     let text = bench.with(&env, &[DEVICE], |plan, context| DeployModules.preview(plan, context)).unwrap();
-    assert!(text.contains("+ $edgeAgent") && !bench.at("out").exists(), "{text}");
+    assert!(text.contains("+ registry.example/eye:1") && !bench.at("out").exists(), "{text}");
     let outcome = bench.deploy(&env, &[DEVICE]).unwrap();
     assert_eq!(outcome.headline, format!("deployed through {}: `pi-1` runs it", bench.host()));
     let record = bench.record();

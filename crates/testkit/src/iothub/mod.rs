@@ -43,6 +43,7 @@ impl IotHub {
             devices: BTreeMap::new(),
             configurations: BTreeMap::new(),
             clock: 0,
+            ahead: 0,
             rate: 20,
             calls: VecDeque::new(),
             gaps: Vec::new(),
@@ -153,6 +154,11 @@ impl IotHub {
     /// How many calls to configurations are allowed a minute; the service allows 20.
     pub fn allow_calls_a_minute(&self, calls: usize) {
         self.lock().rate = calls;
+    }
+
+    /// How many seconds the hub's clock is ahead of this machine's.
+    pub fn set_clock_ahead(&self, seconds: u64) {
+        self.lock().ahead = seconds;
     }
 
     /// How many rows a page of a query has at most; the service gives 100.

@@ -84,7 +84,8 @@ async fn other_method(AxumState(hub): AxumState<IotHub>, request: Request) -> St
 }
 
 async fn guard(AxumState(hub): AxumState<IotHub>, request: Request, next: Next) -> Answer {
-    sign_in::check(request.headers())
+    let ahead = hub.lock().ahead;
+    sign_in::check(request.headers(), ahead)
         .map_err(|why| Refusal::new(401, "IotHubUnauthorizedAccess", format!("Unauthorized: {why}")))?;
     let query = request.uri().query().unwrap_or_default();
     if !query.split('&').any(|pair| pair == "api-version=2021-04-12") {

@@ -102,6 +102,8 @@ pub(super) struct State {
     pub(super) configurations: BTreeMap<String, Configuration>,
     /// Grows with every change; stands for the time.
     pub(super) clock: u64,
+    /// How many seconds the hub's clock is ahead of this machine's.
+    pub(super) ahead: u64,
     /// Calls to configurations allowed a minute.
     pub(super) rate: usize,
     pub(super) calls: VecDeque<Instant>,
