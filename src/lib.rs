@@ -11,6 +11,7 @@ pub mod azure;
 pub mod child;
 pub mod dataset;
 pub mod device;
+pub mod dockerfile;
 pub mod entry;
 pub mod http;
 pub mod install;

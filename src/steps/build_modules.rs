@@ -14,10 +14,11 @@ use crate::artifact;
 use crate::azure::speech::{self as azure_speech, AzureSpeech, AzureSpeechError};
 use crate::http::{Client, Policy, Url};
 use crate::install;
+use crate::oci::image::{Created, write_index};
 use crate::oci::layer_cache::LayerCache;
 use crate::oci::layout::LayoutWriter;
 use crate::oci::reference::Repository;
-use crate::oci::runtime_image::{self, Contents, Created};
+use crate::oci::runtime_image::Contents;
 use crate::oci::{OciError, elf};
 use crate::secret::Secret;
 use crate::speech::{self, Engine, Espeak, SpeechMap};
@@ -222,6 +223,7 @@ Example:
         let clips = plan.out.join(SPEECH);
         let contents = Contents {
             platform: plan.platform,
+            base: None,
             program: &program,
             model: &model,
             model_folder: &plan.model,
@@ -230,8 +232,7 @@ Example:
         };
         let (descriptor, image) =
             contents.write(&mut layout, &LayerCache::new(&plan.cache), RUNTIME_MODULE, context.monitor)?;
-        let index =
-            runtime_image::write_index(&mut layout, vec![descriptor], contents.annotations(RUNTIME_MODULE))?;
+        let index = write_index(&mut layout, vec![descriptor], contents.annotations(RUNTIME_MODULE))?;
         let version = Tool::current().version;
         let tag = format!("{version}-{}", index.digest.hex().get(..12).unwrap_or_default());
         let module = Module {
