@@ -17,6 +17,7 @@ pub mod http;
 pub mod install;
 pub mod kubernetes;
 pub mod manifest;
+pub mod modules;
 pub mod oci;
 pub mod registry;
 pub mod report;

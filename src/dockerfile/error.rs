@@ -114,8 +114,7 @@ impl Diagnosis for DockerfileError {
     fn hint(&self) -> Option<String> {
         let hint = match &self.problem {
             Problem::Run => {
-                "give `--builder buildah` or `--builder docker`, where one is installed; or make the files \
-                 beforehand and COPY them"
+                "give `--builder buildah` where it is installed, or make the files beforehand and COPY them"
             }
             Problem::NoMatch { ignored: true, .. } => "change the .dockerignore, or name another file",
             Problem::NoMatch { .. } => {

@@ -309,11 +309,7 @@ fn copy(keyword: &str, rest: &str, line: &Line) -> Result<Copy, Problem> {
 type Flags = Vec<(String, String)>;
 
 /// Takes `--name=value` flags off the front.
-fn flags<'a>(
-    keyword: &str,
-    rest: &'a str,
-    known: &[&str],
-) -> Result<(Flags, &'a str), Problem> {
+fn flags<'a>(keyword: &str, rest: &'a str, known: &[&str]) -> Result<(Flags, &'a str), Problem> {
     let mut flags: Vec<(String, String)> = Vec::new();
     let mut rest = rest;
     while let Some(flag) = rest.strip_prefix("--") {

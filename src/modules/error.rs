@@ -84,7 +84,9 @@ impl Diagnosis for ModuleError {
     fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::NoModules(_) => "name the folder above the modules' folders, such as `modules`",
-            Self::NoPlatform { .. } => "add it to `image.tag.platforms`, or leave the platform out of --platform",
+            Self::NoPlatform { .. } => {
+                "add it to `image.tag.platforms`, or leave the platform out of --platform"
+            }
             Self::Builder { .. } => "install it, or write the Dockerfile without `RUN`",
             _ => return None,
         };

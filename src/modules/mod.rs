@@ -9,4 +9,4 @@ mod source;
 pub use builder::Builder;
 pub use error::ModuleError;
 pub use module_json::ModuleJson;
-pub use source::{ModuleSource, find};
+pub use source::{ModuleSource, Surroundings, find};

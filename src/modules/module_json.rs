@@ -142,7 +142,9 @@ mod tests {
     #[test]
     fn what_is_missing_is_told() {
         let with = |repository: &str| {
-            format!("{{\"image\":{{\"repository\":\"{repository}\",\"tag\":{{\"platforms\":{{\"amd64\":\"D\"}}}}}}}}")
+            format!(
+                "{{\"image\":{{\"repository\":\"{repository}\",\"tag\":{{\"platforms\":{{\"amd64\":\"D\"}}}}}}}}"
+            )
         };
         assert!(parse(&with("$NONE/a")).unwrap_err().contains("variable `NONE` is not set"));
         assert!(parse(&with("${NONE/a")).unwrap_err().contains("has no `}`"));

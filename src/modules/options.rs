@@ -14,8 +14,20 @@ pub(super) struct BuildOptions {
 
 /// Flags with a value that matter to a running build only.
 const IGNORED_WITH_VALUE: [&str; 14] = [
-    "--add-host", "--cache-from", "--cpu-shares", "-c", "--cpuset-cpus", "--file", "-f", "--memory", "-m",
-    "--memory-swap", "--network", "--shm-size", "--tag", "-t",
+    "--add-host",
+    "--cache-from",
+    "--cpu-shares",
+    "-c",
+    "--cpuset-cpus",
+    "--file",
+    "-f",
+    "--memory",
+    "-m",
+    "--memory-swap",
+    "--network",
+    "--shm-size",
+    "--tag",
+    "-t",
 ];
 
 /// Flags without a value that change nothing here.
@@ -28,7 +40,9 @@ impl BuildOptions {
         let mut words = flags.iter().flat_map(|flag| {
             let flag = flag.trim();
             match flag.split_once(char::is_whitespace) {
-                Some((name, value)) if flag.starts_with('-') => vec![name.to_owned(), value.trim().to_owned()],
+                Some((name, value)) if flag.starts_with('-') => {
+                    vec![name.to_owned(), value.trim().to_owned()]
+                }
                 _ => vec![flag.to_owned()],
             }
         });
@@ -51,9 +65,9 @@ impl BuildOptions {
                 .filter(|value| !value.is_empty())
                 .ok_or_else(|| format!("the build option `{name}` has no value"))?;
             let pair = || {
-                let (name, value) = value
-                    .split_once('=')
-                    .ok_or_else(|| format!("the value of `{name}` is `{}`, name=value is expected", value.escape_debug()))?;
+                let (name, value) = value.split_once('=').ok_or_else(|| {
+                    format!("the value of `{name}` is `{}`, name=value is expected", value.escape_debug())
+                })?;
                 Ok::<_, String>((unquoted(name).to_owned(), unquoted(value).to_owned()))
             };
             match name.as_str() {
@@ -82,8 +96,15 @@ mod tests {
     #[test]
     fn flags_in_all_spellings() {
         let options = parse(&[
-            "--build-arg A=1", "--build-arg=B=x=y", "--build-arg", "C=3", "--label l=\"v\"", "--target t", "--rm",
-            "--memory 1g", "--platform linux/amd64",
+            "--build-arg A=1",
+            "--build-arg=B=x=y",
+            "--build-arg",
+            "C=3",
+            "--label l=\"v\"",
+            "--target t",
+            "--rm",
+            "--memory 1g",
+            "--platform linux/amd64",
         ])
         .unwrap();
         let pairs: Vec<_> = options.arguments.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();
