@@ -4,6 +4,7 @@
 
 mod agent;
 mod bad_input;
+mod dockerfiles;
 mod given;
 mod hub;
 mod interruption;
