@@ -7,8 +7,9 @@ use mynah_testkit::{tiny_labels, tiny_model_package, tiny_speech};
 
 use super::*;
 use crate::manifest;
+use crate::oci::image::write_index;
 use crate::oci::layout::LayoutWriter;
-use crate::oci::runtime_image::{Contents, write_index};
+use crate::oci::runtime_image::Contents;
 
 /// Reads the flags and offers `report STATE FRAMES` with the digest of the model it was given.
 const PROLOGUE: &str = r#"#!/bin/sh
@@ -51,6 +52,7 @@ impl Bench {
         fs::create_dir(at("frames")).unwrap();
         let contents = Contents {
             platform: Platform::host().unwrap(),
+            base: None,
             program: &at("program"),
             model: &model,
             model_folder: &at("model"),

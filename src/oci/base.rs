@@ -10,7 +10,8 @@ use mynah_contracts::{Fault, Hasher, Platform, Sha256Digest};
 use super::OciError;
 use super::layout::Layout;
 use super::reference::ImageReference;
-use super::spec::{Descriptor, ImageConfig, annotation, media_type};
+use super::spec::{Descriptor, ImageConfig, RootFs, RunConfig, annotation, media_type};
+use super::unpack::Limits;
 
 /// Finds images that others are built upon, such as a registry's.
 pub trait BaseImages {
@@ -58,6 +59,19 @@ pub fn layer_media_type(found: &str) -> Result<&'static str, String> {
 }
 
 impl BaseImage {
+    /// The image that holds nothing: `FROM scratch`.
+    pub fn scratch(platform: Platform) -> Self {
+        let config = ImageConfig {
+            created: None,
+            author: None,
+            platform: platform.into(),
+            config: RunConfig::default(),
+            rootfs: RootFs { kind: "layers".into(), diff_ids: Vec::new() },
+            history: Vec::new(),
+        };
+        Self { digest: Sha256Digest::of(b""), config, layers: Vec::new() }
+    }
+
     /// The image of `platform` in the OCI layout at `folder`: the one tagged `tag`, or the only one.
     ///
     /// # Errors
@@ -92,6 +106,18 @@ impl BaseImage {
     }
 }
 
+/// The image in a layout on disk, `FOLDER` or `FOLDER:TAG`, the folder below `root` where it is relative.
+///
+/// # Errors
+/// As for [`BaseImage::in_layout`].
+pub fn layout_image(root: &Path, text: &str, platform: Platform) -> Result<BaseImage, OciError> {
+    let (folder, tag) = match text.rsplit_once(':') {
+        Some((folder, tag)) if !tag.contains('/') && !root.join(text).is_dir() => (folder, Some(tag)),
+        _ => (text, None),
+    };
+    BaseImage::in_layout(&root.join(folder), tag, platform)
+}
+
 impl BaseLayer {
     /// Hands the uncompressed archive to `read`, then checks that its bytes were those promised.
     ///
@@ -109,7 +135,8 @@ impl BaseLayer {
         } else {
             Box::new(blob)
         };
-        let mut archive = Digesting { inner: archive, hasher: Hasher::new() };
+        // Without a bound a few compressed bytes could ask for any amount of time.
+        let mut archive = Digesting { inner: archive.take(Limits::default().bytes), hasher: Hasher::new() };
         let value = read(&mut archive, &name)?;
         let broken = |source| OciError::LayerStream { layer: name.clone(), source };
         // What follows the archive's end belongs to its digest all the same.

@@ -91,6 +91,17 @@ impl EntryPath {
         Self(components)
     }
 
+    /// The place below this one that `rest`, which is below the root, names.
+    #[must_use]
+    pub(crate) fn join(&self, rest: &Self) -> Self {
+        Self([self.0.as_slice(), rest.0.as_slice()].concat())
+    }
+
+    /// What leads from `folder` to this place; nothing where it is not below.
+    pub(crate) fn below_folder(&self, folder: &Self) -> Option<Self> {
+        self.0.strip_prefix(folder.0.as_slice()).map(|rest| Self(rest.to_vec()))
+    }
+
     /// The real path below `root`.
     pub fn below(&self, root: &Path) -> PathBuf {
         let mut path = root.to_owned();

@@ -16,6 +16,7 @@ use super::entry_path::EntryPath;
 use super::gzip::Gzip;
 
 /// The content of one layer.
+#[derive(Clone)]
 pub struct Layer {
     entries: BTreeMap<EntryPath, Entry>,
     owner: Owner,
@@ -37,12 +38,14 @@ impl Owner {
 }
 
 /// Something in a layer.
+#[derive(Clone)]
 struct Entry {
     kind: EntryKind,
     mode: u32,
     owner: Owner,
 }
 
+#[derive(Clone)]
 enum EntryKind {
     Folder,
     File(Source),

@@ -16,6 +16,7 @@ fn write(folder: &Path, content: &[u8]) -> (Descriptor, bool) {
     let (layer, written) = writer.add_layers(&[layer], &cache).unwrap().remove(0);
     let config = ImageConfig {
         created: None,
+        author: None,
         platform: HOST.into(),
         config: RunConfig::default(),
         rootfs: RootFs { kind: "layers".into(), diff_ids: vec![written.diff_id] },

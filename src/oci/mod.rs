@@ -10,13 +10,15 @@ pub mod elf;
 pub mod entry_path;
 mod error;
 mod gzip;
+pub mod image;
 pub mod layer;
 pub mod layer_cache;
 pub mod layout;
 pub mod reference;
 pub mod runtime_image;
 pub mod spec;
-mod tar_stream;
+pub(crate) mod tar_stream;
+pub(crate) mod tree;
 pub mod unpack;
 
 pub use error::OciError;

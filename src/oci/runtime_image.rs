@@ -1,7 +1,7 @@
 //! The one image this project ships: the device's runtime, its spoken words and its model.
 //!
-//! One layer each, the model last: what changes most often lies on top, so that a retrained model moves only
-//! its own bytes to a registry and a device.
+//! Above the base one layer each, the model last: what changes most often lies on top, so that a retrained model
+//! moves only its own bytes to a registry and a device.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,12 +9,12 @@ use std::path::{Path, PathBuf};
 use mynah_contracts::{Artifact as _, FileRef, ModelCard, Monitor, Platform, PlatformImage, Speech, Tool};
 
 use super::OciError;
+use super::base::BaseImage;
+use super::image::{Created, ImageParts};
 use super::layer::{Layer, Owner, Source};
 use super::layer_cache::LayerCache;
 use super::layout::LayoutWriter;
-use super::spec::{
-    Descriptor, History, ImageConfig, Index, Manifest, RootFs, RunConfig, annotation, canonical, media_type,
-};
+use super::spec::{Descriptor, RunConfig, annotation};
 
 /// The program's place in the image.
 pub const PROGRAM: &str = "/usr/local/bin/mynah-runtime";
@@ -25,9 +25,6 @@ pub const MODEL: &str = "/usr/share/mynah/model";
 /// The clips' place in the image.
 pub const SPEECH: &str = "/usr/share/mynah/speech";
 
-/// The time files of an image carry that does not say when it was made.
-const EPOCH: &str = "1970-01-01T00:00:00Z";
-
 /// The user the program runs as: any number that is nobody's, since it needs no rights of its own.
 const USER: &str = "10001";
 
@@ -35,6 +32,8 @@ const USER: &str = "10001";
 pub struct Contents<'a> {
     /// For which platform `program` was built.
     pub platform: Platform,
+    /// What the program needs to run; nothing = it is said to need nothing.
+    pub base: Option<&'a BaseImage>,
     /// The runtime.
     pub program: &'a Path,
     /// The model's card.
@@ -45,15 +44,6 @@ pub struct Contents<'a> {
     pub speech: Option<(&'a Speech, &'a Path)>,
     /// When the image says it was made; nothing = it does not say.
     pub created: Option<Created>,
-}
-
-/// A moment that goes into an image: equal inputs must give equal bytes, so it is never read off a clock.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Created {
-    /// Seconds since 1970.
-    pub epoch: u64,
-    /// The same as RFC 3339.
-    pub text: String,
 }
 
 impl Contents<'_> {
@@ -81,45 +71,30 @@ impl Contents<'_> {
         if monitor.cancelled() {
             return Err(OciError::Cancelled);
         }
-        let (names, layers): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
-        let added = layout.add_layers(&layers, cache)?;
-        let diff_ids = added.iter().map(|(_, written)| written.diff_id).collect();
-        let layers = added.into_iter().map(|(descriptor, _)| descriptor).collect();
-        // The time its files carry. Optional by the specification, but umoci reads it unasked.
-        let created = self.created.as_ref().map_or(EPOCH, |created| &created.text);
-        let history = names.into_iter().map(|name| History {
-            created: Some(created.to_owned()),
-            created_by: Some(format!("{} {name}", Tool::current().name)),
-        });
-        let config = ImageConfig {
-            created: self.created.as_ref().map(|created| created.text.clone()),
-            platform: self.platform.into(),
-            config: RunConfig {
-                user: Some(USER.into()),
-                env: vec![format!("MYNAH_MODEL={MODEL}"), format!("MYNAH_SPEECH={SPEECH}")],
-                entrypoint: vec![PROGRAM.into()],
-                working_dir: Some("/".into()),
-                labels: texts.clone(),
-            },
-            rootfs: RootFs { kind: "layers".into(), diff_ids },
-            history: history.collect(),
+        let layers =
+            parts.into_iter().map(|(name, layer)| (format!("{} {name}", Tool::current().name), layer));
+        let mut config = match self.base {
+            Some(base) => base.config.clone(),
+            None => BaseImage::scratch(self.platform).config,
         };
-        let config = layout.add_document(media_type::CONFIG, &canonical(&config))?;
-        let manifest = Manifest {
-            schema_version: 2,
-            media_type: Some(media_type::MANIFEST.into()),
-            config,
-            layers,
-            annotations: texts,
+        config.config = RunConfig {
+            user: Some(USER.into()),
+            env: config.config.env,
+            entrypoint: vec![PROGRAM.into()],
+            working_dir: Some("/".into()),
+            labels: texts.clone(),
+            ..RunConfig::default()
         };
-        let mut descriptor = layout.add_document(media_type::MANIFEST, &canonical(&manifest))?;
-        let image = PlatformImage {
+        config.config.env.extend([format!("MYNAH_MODEL={MODEL}"), format!("MYNAH_SPEECH={SPEECH}")]);
+        let image = ImageParts {
             platform: self.platform,
-            manifest: (&descriptor).into(),
-            layers: manifest.layers.iter().map(Into::into).collect(),
+            base: self.base.map_or(&[], |base| base.layers.as_slice()),
+            layers: layers.collect(),
+            config,
+            annotations: texts,
+            created: self.created.as_ref(),
         };
-        descriptor.platform = Some(self.platform.into());
-        Ok((descriptor, image))
+        image.write(layout, cache)
     }
 
     /// What images and indexes say of themselves.
@@ -174,18 +149,6 @@ impl Contents<'_> {
 /// The files a model's card names.
 pub fn model_files(card: &ModelCard) -> impl Iterator<Item = &FileRef> {
     [&card.model, &card.labels_file].into_iter().chain(card.probes.iter().map(|probe| &probe.file))
-}
-
-/// Adds the index of all platforms' images.
-///
-/// # Errors
-/// When the disk refuses.
-pub fn write_index(
-    layout: &mut LayoutWriter,
-    manifests: Vec<Descriptor>,
-    annotations: BTreeMap<String, String>,
-) -> Result<Descriptor, OciError> {
-    layout.add_document(media_type::INDEX, &canonical(&Index::new(manifests, annotations)))
 }
 
 /// The real path, below `rootfs`, of an absolute path in the image.

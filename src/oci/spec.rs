@@ -154,6 +154,9 @@ pub struct ImageConfig {
     /// When it was built, RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created: Option<String>,
+    /// Who made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub author: Option<String>,
     /// The platform.
     #[serde(flatten)]
     pub platform: PlatformFields,
@@ -162,30 +165,87 @@ pub struct ImageConfig {
     pub config: RunConfig,
     /// The layers' uncompressed digests.
     pub rootfs: RootFs,
-    /// One line per layer.
+    /// One line per layer, and perhaps more for changes of settings.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<History>,
 }
 
-/// What to start, and how.
+/// What to start, and how. Docker writes `null` for what is absent.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct RunConfig {
     /// The user to run as: `uid`, `uid:gid` or names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
+    /// Ports it listens on, such as `80/tcp`.
+    #[serde(default, deserialize_with = "null_is_absent", skip_serializing_if = "BTreeMap::is_empty")]
+    pub exposed_ports: BTreeMap<String, Empty>,
     /// Environment, `NAME=value`.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "null_is_absent", skip_serializing_if = "Vec::is_empty")]
     pub env: Vec<String>,
     /// The program and its first arguments.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "null_is_absent", skip_serializing_if = "Vec::is_empty")]
     pub entrypoint: Vec<String>,
+    /// Further arguments, or the program where there is no entrypoint.
+    #[serde(default, deserialize_with = "null_is_absent", skip_serializing_if = "Vec::is_empty")]
+    pub cmd: Vec<String>,
+    /// Folders whose content outlives the container.
+    #[serde(default, deserialize_with = "null_is_absent", skip_serializing_if = "BTreeMap::is_empty")]
+    pub volumes: BTreeMap<String, Empty>,
     /// The folder it starts in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub working_dir: Option<String>,
     /// Free texts.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, deserialize_with = "null_is_absent", skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
+    /// The signal that asks it to stop.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop_signal: Option<String>,
+    /// How to see whether it is well. Docker's, not OCI's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub healthcheck: Option<HealthCheck>,
+    /// What runs commands given as a line. Docker's, not OCI's.
+    #[serde(default, deserialize_with = "null_is_absent", skip_serializing_if = "Vec::is_empty")]
+    pub shell: Vec<String>,
+    /// Instructions for images built on this one. Docker's, not OCI's.
+    #[serde(default, deserialize_with = "null_is_absent", skip_serializing_if = "Vec::is_empty")]
+    pub on_build: Vec<String>,
+}
+
+/// The empty object, as Go writes a member of a set.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Empty {}
+
+/// How to see whether a container is well; times in nanoseconds, absent = the default.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct HealthCheck {
+    /// `["NONE"]`, `["CMD", …]` or `["CMD-SHELL", line]`.
+    #[serde(default, deserialize_with = "null_is_absent", skip_serializing_if = "Vec::is_empty")]
+    pub test: Vec<String>,
+    /// Between two checks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval: Option<u64>,
+    /// For one check.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<u64>,
+    /// Before failures count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_period: Option<u64>,
+    /// Between two checks while starting.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_interval: Option<u64>,
+    /// How many failures in a row are too many.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retries: Option<u64>,
+}
+
+fn null_is_absent<'de, T, D>(deserializer: D) -> Result<T, D::Error>
+where
+    T: Default + Deserialize<'de>,
+    D: serde::Deserializer<'de>,
+{
+    Option::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
 /// The layers' uncompressed digests.
@@ -207,6 +267,9 @@ pub struct History {
     /// By what.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created_by: Option<String>,
+    /// Whether it made no layer.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub empty_layer: bool,
 }
 
 /// The file `oci-layout` (image-layout.md).
@@ -234,6 +297,13 @@ mod tests {
         }
         let windows = PlatformFields { architecture: "amd64".into(), os: "windows".into(), variant: None };
         assert_eq!(windows.known(), None);
+    }
+
+    #[test]
+    fn what_docker_writes_as_null_is_absent() {
+        let text = r#"{"User":"","Env":null,"Cmd":["sh"],"Volumes":null,"ExposedPorts":{"80/tcp":{}},"OnBuild":null,"Labels":null,"ArgsEscaped":true}"#;
+        let config: RunConfig = serde_json::from_str(text).unwrap();
+        assert_eq!((config.cmd, config.exposed_ports.len()), (vec!["sh".to_owned()], 1));
     }
 
     #[test]

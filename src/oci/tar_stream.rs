@@ -9,6 +9,7 @@ use tar::{EntryType, PaxExtensions};
 
 use super::OciError;
 use super::entry_path::MAX_NAME_BYTES;
+use super::layer::Owner;
 
 /// The most bytes of extended headers one entry may have: a name, a link and a few attributes.
 const MAX_EXTENSION_BYTES: u64 = 16 * MAX_NAME_BYTES as u64;
@@ -29,6 +30,7 @@ pub(crate) struct TarEntry<'a, R: Read> {
     /// The target of a link, empty otherwise.
     pub(crate) target: Vec<u8>,
     pub(crate) mode: u32,
+    pub(crate) owner: Owner,
     pub(crate) body: tar::Entry<'a, R>,
 }
 
@@ -80,7 +82,12 @@ pub(crate) fn for_each<R: Read>(
             .unwrap_or_default();
         let kind = kind.map_err(|problem| unsafe_entry(&name, &problem))?;
         let mode = entry.header().mode().map_err(broken)?;
-        visit(TarEntry { name, kind, target, mode, body: entry })?;
+        let id = |number: std::io::Result<u64>| {
+            let fits = |number| u32::try_from(number).map_err(std::io::Error::other);
+            number.and_then(fits).map_err(broken)
+        };
+        let owner = Owner { uid: id(entry.header().uid())?, gid: id(entry.header().gid())? };
+        visit(TarEntry { name, kind, target, mode, owner, body: entry })?;
     }
     Ok(())
 }

@@ -19,10 +19,10 @@ use super::entry_path::EntryPath;
 use super::tar_stream::{self, Kind, TarEntry, unsafe_entry};
 
 /// The prefix of a whiteout: `.wh.NAME` removes `NAME` of lower layers (layer.md, "Whiteouts").
-const WHITEOUT: &str = ".wh.";
+pub(super) const WHITEOUT: &str = ".wh.";
 
 /// The opaque whiteout: removes all of a folder that came from lower layers.
-const OPAQUE: &str = ".wh..wh..opq";
+pub(super) const OPAQUE: &str = ".wh..wh..opq";
 
 /// How much an image may unpack to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -118,7 +118,7 @@ impl Unpacker {
             .entries_left
             .checked_sub(1)
             .ok_or_else(|| OciError::TooLarge { limit: format!("{} entries", self.limits.entries) })?;
-        let TarEntry { name, kind, target, mode, body } = entry;
+        let TarEntry { name, kind, target, mode, body, .. } = entry;
         let refuse = |problem: &dyn ToString| unsafe_entry(&name, problem);
         let place = EntryPath::parse(&name).map_err(|problem| refuse(&problem))?;
         let Some((last, parent)) = place.split_last() else {

@@ -16,6 +16,7 @@ use crate::agent::Env;
 use crate::http::{Client, Policy, block_on};
 use crate::oci::base::BaseImages as _;
 use crate::oci::layer::{Layer, Owner, Source};
+use crate::oci::layer_cache::LayerCache;
 use crate::oci::layout::LayoutWriter;
 use crate::oci::spec::{
     Descriptor, History, ImageConfig, Index, Manifest, RootFs, RunConfig, canonical, media_type,
@@ -32,18 +33,20 @@ struct Image {
 
 /// An image whose upper layer holds `model`.
 fn image(model: &[u8]) -> Image {
-    let folder = tempfile::tempdir().unwrap();
+    let (folder, kept) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let mut layout = LayoutWriter::open(folder.path()).unwrap();
     let (mut layers, mut diff_ids) = (Vec::new(), Vec::new());
     for (name, bytes) in [("program", b"the program".as_slice()), ("model", model)] {
         let mut layer = Layer::new(Owner::ROOT, 0);
         layer.add_file(name, 0o644, Source::Bytes(bytes.to_vec())).unwrap();
-        let (descriptor, written) = layout.add_layer(&layer).unwrap();
+        let cache = LayerCache::new(kept.path());
+        let (descriptor, written) = layout.add_layers(&[layer], &cache).unwrap().remove(0);
         layers.push(descriptor);
         diff_ids.push(written.diff_id);
     }
     let config = ImageConfig {
         created: None,
+        author: None,
         platform: Platform::LinuxAmd64.into(),
         config: RunConfig::default(),
         rootfs: RootFs { kind: "layers".into(), diff_ids },

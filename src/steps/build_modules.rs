@@ -1,5 +1,6 @@
 //! `build-modules`: a model package → OCI image layouts and `modules.json`.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,11 +15,15 @@ use crate::artifact;
 use crate::azure::speech::{self as azure_speech, AzureSpeech, AzureSpeechError};
 use crate::http::{Client, Policy, Url};
 use crate::install;
+use crate::modules::{self, Builder, Surroundings};
+use crate::oci::base::{BaseImage, BaseImages, layout_image};
+use crate::oci::image::{Created, write_index};
 use crate::oci::layer_cache::LayerCache;
 use crate::oci::layout::LayoutWriter;
-use crate::oci::reference::Repository;
-use crate::oci::runtime_image::{self, Contents, Created};
+use crate::oci::reference::{ImageReferenceError, Repository};
+use crate::oci::runtime_image::Contents;
 use crate::oci::{OciError, elf};
+use crate::registry::{RegistryImages, SignIn};
 use crate::secret::Secret;
 use crate::speech::{self, Engine, Espeak, SpeechMap};
 use crate::staging::{self, StagedFolder};
@@ -36,11 +41,14 @@ pub struct BuildModules;
 /// What is to be built.
 #[derive(Debug)]
 pub struct Plan {
-    model: PathBuf,
+    model: Option<PathBuf>,
     out: PathBuf,
     cache: PathBuf,
-    platform: Platform,
+    platforms: Vec<Platform>,
     runtime: Option<PathBuf>,
+    base: Option<String>,
+    modules: Option<PathBuf>,
+    builder: Option<Builder>,
     clips: Option<PathBuf>,
     speech_map: Option<PathBuf>,
     azure_speech: Option<Url>,
@@ -50,12 +58,19 @@ pub struct Plan {
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
-            f,
-            "build `{RUNTIME_MODULE}` for {} from the model in {}",
-            self.platform,
-            self.model.display()
-        )?;
+        let platforms: Vec<_> = self.platforms.iter().map(|platform| platform.as_str()).collect();
+        writeln!(f, "for {}", platforms.join(", "))?;
+        if let Some(modules) = &self.modules {
+            writeln!(f, "build the modules in {}", modules.display())?;
+        }
+        let Some(model) = &self.model else {
+            writeln!(f, "keep compressed layers in {}", self.cache.display())?;
+            return write!(f, "write {}", self.out.join(ModuleSet::FILE).display());
+        };
+        writeln!(f, "build `{RUNTIME_MODULE}` from the model in {}", model.display())?;
+        if let Some(base) = &self.base {
+            writeln!(f, "on the base {base}")?;
+        }
         match &self.runtime {
             Some(runtime) => writeln!(f, "with the runtime {}", runtime.display())?,
             None => writeln!(f, "with the runtime installed beside this program")?,
@@ -80,8 +95,8 @@ impl fmt::Display for Plan {
 
 /// The device's runtime is nowhere to be found.
 #[derive(Debug, thiserror::Error)]
-#[error("the program `{RUNTIME_MODULE}` was not found")]
-struct NoRuntime;
+#[error("the program `{RUNTIME_MODULE}` for {0} was not found")]
+struct NoRuntime(Platform);
 
 impl Diagnosis for NoRuntime {
     fn kind(&self) -> FaultKind {
@@ -89,7 +104,9 @@ impl Diagnosis for NoRuntime {
     }
 
     fn hint(&self) -> Option<String> {
-        Some(format!("name it with --runtime, or build it with `cargo build --release -p {RUNTIME_MODULE}`"))
+        Some(format!(
+            "name it with --runtime, or a folder of programs by platform, or build it with `cargo build --release -p {RUNTIME_MODULE}`"
+        ))
     }
 }
 
@@ -109,17 +126,38 @@ speech.json and WAV files, 16-bit PCM, one channel. What was spoken once is not 
 Example:
   build-modules --model work/model --out work/images";
     const OPTIONS: &'static [OptionSpec] = &[
-        OptionSpec::required("model", OptionKind::Path, "The folder that export-model wrote."),
+        OptionSpec::optional(
+            "model",
+            OptionKind::Path,
+            "The folder that export-model wrote. Without it the device's own module is not built.",
+        ),
+        OptionSpec::optional(
+            "modules",
+            OptionKind::Path,
+            "A folder of further modules: in each folder there a module.json and Dockerfiles.",
+        ),
         OptionSpec::required("out", OptionKind::Path, "The folder to write modules.json and the layouts to."),
         OptionSpec::optional(
             "platform",
-            OptionKind::Choice(&["linux/amd64", "linux/arm64", "linux/arm/v7"]),
-            "The platform to build for. Without it: this machine's. Another one needs --runtime.",
+            OptionKind::Text,
+            "The platforms to build for: linux/amd64, linux/arm64, linux/arm/v7, several with commas. Without \
+             it: this machine's.",
         ),
         OptionSpec::optional(
             "runtime",
             OptionKind::Path,
-            "The mynah-runtime program for the platform. Without it: the one installed with this program.",
+            "The mynah-runtime program, or a folder with linux-amd64/mynah-runtime, linux-arm64/… and \
+             linux-arm-v7/…. Without it: what is installed with this program.",
+        ),
+        OptionSpec::optional(
+            "base",
+            OptionKind::Text,
+            "The image below the runtime: `oci:FOLDER[:TAG]`, or one in a registry. Without it: none.",
+        ),
+        OptionSpec::optional(
+            "builder",
+            OptionKind::Choice(Builder::NAMES),
+            "The installed program that builds Dockerfiles with RUN.",
         ),
         OptionSpec::optional(
             "clips",
@@ -164,23 +202,12 @@ Example:
 
     fn plan(inputs: &Inputs) -> Result<Plan, Fault> {
         let runtime = inputs.path("runtime")?;
-        let host = Platform::host();
-        let platform = match inputs.choice("platform")? {
-            Some(text) => text.parse().ok(),
-            None => host,
-        };
-        let platform = match platform {
-            Some(platform) if host == Some(platform) || runtime.is_some() => platform,
-            Some(platform) => {
-                let allowed = "this machine's platform, or --runtime with a program for another,";
-                return Err(inputs.refused("platform", platform.as_str(), allowed).into());
-            }
-            None => {
-                return Err(inputs
-                    .refused("platform", "", "a platform, since this machine is none of ours,")
-                    .into());
-            }
-        };
+        let platforms = platforms(inputs)?;
+        let (model, modules) = (inputs.path("model")?, inputs.path("modules")?);
+        if model.is_none() && modules.is_none() {
+            // One of the two; the model is what the walk is about.
+            inputs.required("model")?;
+        }
         let voice = inputs.text("voice")?;
         if let Some(voice) = voice
             && (voice.starts_with('-') || !voice.chars().all(speech::is_of_voice))
@@ -192,10 +219,13 @@ Example:
         let out = inputs.required_path("out")?;
         let beside = out.parent().unwrap_or(Path::new("")).join("cache");
         Ok(Plan {
-            model: inputs.required_path("model")?,
+            model,
+            modules,
+            base: inputs.text("base")?.map(str::to_owned),
+            builder: inputs.choice("builder")?.and_then(Builder::named),
             out,
             cache: inputs.path("cache")?.unwrap_or(beside),
-            platform,
+            platforms,
             runtime,
             clips: inputs.path("clips")?,
             speech_map: inputs.path("speechMap")?,
@@ -212,62 +242,153 @@ Example:
     }
 
     fn run(&self, plan: &Plan, context: &Context<'_>) -> Result<Outcome, Fault> {
-        let model: ModelCard = artifact::load(&plan.model)?;
-        let program = plan.runtime.clone().or_else(find_runtime).ok_or(NoRuntime)?;
-        elf::check_platform(&program, plan.platform)?;
-        // Before anything is written: the folder may be someone else's.
-        let place = plan.out.join(RUNTIME_MODULE);
-        let mut layout = LayoutWriter::open(&place)?;
-        let (speech, clips_changed) = speak(plan, &model.labels, context)?;
-        let clips = plan.out.join(SPEECH);
-        let contents = Contents {
-            platform: plan.platform,
-            program: &program,
-            model: &model,
-            model_folder: &plan.model,
-            speech: speech.as_ref().map(|speech| (speech, clips.as_path())),
-            created: context.created.as_deref().and_then(moment),
-        };
-        let (descriptor, image) =
-            contents.write(&mut layout, &LayerCache::new(&plan.cache), RUNTIME_MODULE, context.monitor)?;
-        let index =
-            runtime_image::write_index(&mut layout, vec![descriptor], contents.annotations(RUNTIME_MODULE))?;
-        let version = Tool::current().version;
-        let tag = format!("{version}-{}", index.digest.hex().get(..12).unwrap_or_default());
-        let module = Module {
-            name: RUNTIME_MODULE.into(),
-            repository: plan.repository.to_string(),
-            tag: tag.clone(),
-            layout: RelativePath::new(RUNTIME_MODULE)
-                .map_err(|problem| OciError::Unsupported { what: RUNTIME_MODULE.into(), problem })?,
-            index: (&index).into(),
-            platforms: vec![image],
-            model: Some(model.digest()),
-        };
-        let image = module.pinned();
-        let image_changed = layout.finish(index.clone(), &tag)?;
-        let set = ModuleSet {
-            schema_version: SchemaVersion::CURRENT,
-            tool: Tool::current(),
-            modules: vec![module],
-        };
-        let changed = write_if_different(&plan.out.join(ModuleSet::FILE), &to_json(&set))?
-            || image_changed
-            || clips_changed;
+        let created = context.created.as_deref().and_then(moment);
+        let cache = LayerCache::new(&plan.cache);
+        let sign_in = SignIn::new(context.env.clone(), None, false);
+        let bases = RegistryImages::new(sign_in, plan.cache.join("bases"), context.monitor);
+        let mut modules = Vec::new();
+        let mut changed = false;
+        if let Some(model) = &plan.model {
+            let (module, new) = runtime_module(plan, model, &cache, &bases, created.clone(), context)?;
+            modules.push(module);
+            changed |= new;
+        }
+        if let Some(folder) = &plan.modules {
+            let variable = |name: &str| context.env.get(name).map(str::to_owned);
+            let around = Surroundings {
+                platforms: &plan.platforms,
+                bases: &bases,
+                builder: plan.builder,
+                cache: &cache,
+                created: created.as_ref(),
+                monitor: context.monitor,
+            };
+            for source in modules::find(folder, &variable)? {
+                if source.name == RUNTIME_MODULE || source.name == SPEECH {
+                    let problem = "is a name that build-modules uses itself: rename the folder".into();
+                    return Err(OciError::Unsupported { what: source.name, problem }.into());
+                }
+                let (module, new) = source.build(&plan.out, &around)?;
+                tracing::info!("`{}`: {}", module.name, module.pinned());
+                modules.push(module);
+                changed |= new;
+            }
+        }
+        let first = modules.first().map(|first| (first.pinned(), first.index.digest, first.tag.clone()));
+        let names: Vec<_> = modules.iter().map(|module| format!("`{}`", module.name)).collect();
+        let set = ModuleSet { schema_version: SchemaVersion::CURRENT, tool: Tool::current(), modules };
+        changed |= write_if_different(&plan.out.join(ModuleSet::FILE), &to_json(&set))?;
         let said = if changed { "built" } else { "unchanged:" };
+        let platforms: Vec<_> = plan.platforms.iter().map(|platform| platform.as_str()).collect();
+        let folder = std::path::absolute(&plan.out).unwrap_or_else(|_| plan.out.clone());
+        let (image, digest, tag) =
+            first.map(|(image, digest, tag)| (image, digest.to_string(), tag)).unwrap_or_default();
         Ok(Outcome {
-            headline: format!("{said} `{RUNTIME_MODULE}` for {}, image {image}", plan.platform),
+            headline: format!("{said} {} for {}, image {image}", names.join(", "), platforms.join(", ")),
             variables: vec![
-                (
-                    "images",
-                    std::path::absolute(&plan.out).unwrap_or_else(|_| plan.out.clone()).display().to_string(),
-                ),
+                ("images", folder.display().to_string()),
                 ("image", image),
-                ("imageDigest", index.digest.to_string()),
+                ("imageDigest", digest),
                 ("imageTag", tag),
             ],
             ..Outcome::default()
         })
+    }
+}
+
+/// Builds the device's own module. Says whether anything changed on disk.
+fn runtime_module(
+    plan: &Plan,
+    model_folder: &Path,
+    cache: &LayerCache,
+    bases: &dyn BaseImages,
+    created: Option<Created>,
+    context: &Context<'_>,
+) -> Result<(Module, bool), Fault> {
+    let model: ModelCard = artifact::load(model_folder)?;
+    let mut programs = Vec::new();
+    for &platform in &plan.platforms {
+        let program = program(plan.runtime.as_deref(), platform).ok_or(NoRuntime(platform))?;
+        elf::check_platform(&program, platform)?;
+        programs.push((platform, program));
+    }
+    // Before anything is written: the folder may be someone else's.
+    let mut layout = LayoutWriter::open(&plan.out.join(RUNTIME_MODULE))?;
+    let (speech, clips_changed) = speak(plan, &model.labels, context)?;
+    let clips = plan.out.join(SPEECH);
+    let mut manifests = Vec::new();
+    let mut platforms = Vec::new();
+    let mut annotations = BTreeMap::new();
+    for (platform, program) in &programs {
+        let base = plan.base.as_deref().map(|base| base_image(base, *platform, bases)).transpose()?;
+        let contents = Contents {
+            platform: *platform,
+            base: base.as_ref(),
+            program,
+            model: &model,
+            model_folder,
+            speech: speech.as_ref().map(|speech| (speech, clips.as_path())),
+            created: created.clone(),
+        };
+        let (descriptor, image) = contents.write(&mut layout, cache, RUNTIME_MODULE, context.monitor)?;
+        manifests.push(descriptor);
+        platforms.push(image);
+        annotations = contents.annotations(RUNTIME_MODULE);
+    }
+    let index = write_index(&mut layout, manifests, annotations)?;
+    let version = Tool::current().version;
+    let tag = format!("{version}-{}", index.digest.hex().get(..12).unwrap_or_default());
+    let changed = layout.finish(index.clone(), &tag)?;
+    let module = Module {
+        name: RUNTIME_MODULE.into(),
+        repository: plan.repository.to_string(),
+        tag,
+        layout: RelativePath::new(RUNTIME_MODULE)
+            .map_err(|problem| OciError::Unsupported { what: RUNTIME_MODULE.into(), problem })?,
+        index: (&index).into(),
+        platforms,
+        model: Some(model.digest()),
+    };
+    Ok((module, changed || clips_changed))
+}
+
+/// The image that the runtime is put on.
+fn base_image(text: &str, platform: Platform, bases: &dyn BaseImages) -> Result<BaseImage, Fault> {
+    if let Some(layout) = text.strip_prefix("oci:") {
+        return Ok(layout_image(Path::new(""), layout, platform)?);
+    }
+    let reference = text.parse().map_err(|error: ImageReferenceError| OciError::Unsupported {
+        what: "--base".into(),
+        problem: format!("is no image: {error}"),
+    })?;
+    bases.resolve(&reference, platform)
+}
+
+/// The platforms named, each once, in the order of [`Platform::ALL`].
+fn platforms(inputs: &Inputs) -> Result<Vec<Platform>, Fault> {
+    let allowed = "one of `linux/amd64`, `linux/arm64`, `linux/arm/v7`, or several with commas,";
+    let Some(text) = inputs.text("platform")? else {
+        let host = Platform::host().ok_or_else(|| inputs.refused("platform", "", allowed))?;
+        return Ok(vec![host]);
+    };
+    let mut platforms: Vec<Platform> = Vec::new();
+    for name in text.split(',') {
+        platforms.push(name.trim().parse().map_err(|_| inputs.refused("platform", text, allowed))?);
+    }
+    platforms.sort();
+    platforms.dedup();
+    Ok(platforms)
+}
+
+/// The runtime for a platform: the file named, or the one in the platform's folder; else what is installed.
+fn program(named: Option<&Path>, platform: Platform) -> Option<PathBuf> {
+    let in_folder = format!("{}/{RUNTIME_MODULE}", platform.as_str().replace('/', "-"));
+    match named {
+        Some(folder) if folder.is_dir() => Some(folder.join(in_folder)).filter(|path| path.is_file()),
+        Some(file) => Some(file.to_owned()),
+        None => install::find(&format!("runtime/{in_folder}"))
+            .ok()
+            .or_else(|| find_runtime().filter(|_| Platform::host() == Some(platform))),
     }
 }
 

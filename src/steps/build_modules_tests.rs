@@ -206,7 +206,10 @@ fn options_that_cannot_be_meant_are_refused() {
     fs::write(bench.at("program"), program(AMD64)).unwrap();
     bench.fails(&[], "is built for linux/amd64, not for linux/arm64");
     let other = if Platform::host() == Some(Platform::LinuxArmV7) { "linux/amd64" } else { "linux/arm/v7" };
-    bench.fails(&[("platform", other), ("runtime", "")], "or --runtime with a program for another");
+    bench.fails(
+        &[("platform", other), ("runtime", "")],
+        &format!("the program `mynah-runtime` for {other} was not found"),
+    );
     assert!(!bench.at("images/modules.json").exists());
 }
 

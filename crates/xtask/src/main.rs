@@ -1,5 +1,6 @@
 //! Generators and checks of this repository: `cargo xtask <what> [--check]`.
 
+mod base;
 mod dist;
 mod journey;
 mod journey_azure;
@@ -16,6 +17,7 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 usage: cargo xtask <what>
 
+  base DIR            assemble the image below the device's runtime from Debian packages, as an OCI layout
   dist [--out DIR] [--quick] [--runtime-only] [PLATFORM…]
                       build what ships for linux/amd64, linux/arm64 and linux/arm/v7, or for those named
   journey embedded    walk the samples and every set of ../shared/datasets/dev, and have other programs judge
@@ -30,6 +32,7 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let done = match words.as_slice() {
+        ["base", out] => base::assemble(out.as_ref()),
         ["dist", rest @ ..] => dist::Dist::parse(rest).and_then(|dist| dist.build()),
         ["journey", "embedded"] => journey::embedded(),
         ["journey", "azure"] => journey_azure::azure(),

@@ -1,0 +1,100 @@
+//! Modules from sources: three platforms at once, unchanged ones untouched, mistakes told.
+
+use mynah_contracts::Quiet;
+
+use super::*;
+use crate::oci::OciError;
+use crate::oci::base::BaseImage;
+use crate::oci::layout::Layout;
+
+/// No registry.
+struct Nothing;
+
+impl BaseImages for Nothing {
+    fn resolve(&self, reference: &ImageReference, _: Platform) -> Result<BaseImage, Fault> {
+        let problem = "is nowhere to be found".into();
+        Err(OciError::Unsupported { what: reference.to_string(), problem }.into())
+    }
+}
+
+const MODULE: &str = r#"{"$schema-version":"0.0.1","image":{"repository":"Host.example:5000/Camera",
+    "tag":{"version":"1.2.3","platforms":{"amd64":"Dockerfile","arm64v8":"Dockerfile","arm32v7":"./Dockerfile",
+    "amd64.debug":"Dockerfile.debug","windows-amd64":"W"}},"buildOptions":["--build-arg V=7","--rm"]}}"#;
+
+const DOCKERFILE: &str =
+    "FROM scratch\nARG V TARGETARCH\nCOPY app /app\nLABEL v=$V arch=$TARGETARCH\nCMD [\"/app\"]\n";
+
+struct Bench(tempfile::TempDir);
+
+impl Bench {
+    fn new(module: &str, dockerfile: &str) -> Self {
+        let bench = Self(tempfile::tempdir().unwrap());
+        fs::create_dir_all(bench.at("modules/Camera")).unwrap();
+        fs::write(bench.at("modules/Camera/module.json"), module).unwrap();
+        fs::write(bench.at("modules/Camera/Dockerfile"), dockerfile).unwrap();
+        fs::write(bench.at("modules/Camera/app"), "app").unwrap();
+        fs::write(bench.at("modules/readme.txt"), "no module").unwrap();
+        bench
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn build(&self, platforms: &[Platform]) -> Result<(Module, bool), Fault> {
+        let sources = find(&self.at("modules"), &|_| None)?;
+        let around = Surroundings {
+            platforms,
+            bases: &Nothing,
+            builder: None,
+            cache: &LayerCache::new(&self.at("cache")),
+            created: None,
+            monitor: &Quiet,
+        };
+        sources[0].build(&self.at("out"), &around)
+    }
+}
+
+#[test]
+fn one_index_for_three_platforms_and_the_second_run_changes_nothing() {
+    let bench = Bench::new(MODULE, DOCKERFILE);
+    let (module, changed) = bench.build(&Platform::ALL).unwrap();
+    assert!(changed);
+    assert_eq!((module.name.as_str(), module.repository.as_str()), ("Camera", "host.example:5000/camera"));
+    assert!(module.tag.starts_with("1.2.3-"), "{}", module.tag);
+    let layout = Layout::open(&bench.at("out/Camera")).unwrap();
+    layout.verify().unwrap();
+    for platform in Platform::ALL {
+        let image = layout.image(module.index.digest, platform).unwrap();
+        assert_eq!(image.config.config.labels["v"], "7");
+        assert_eq!(image.config.config.labels["arch"], platform.architecture());
+    }
+    let layer = |at: usize| &module.platforms[at].layers;
+    assert!(layer(0) == layer(1) && layer(1) == layer(2), "the same files are one blob");
+    assert_eq!(bench.build(&Platform::ALL).unwrap(), (module, false));
+}
+
+#[test]
+fn what_people_read_when_a_module_cannot_be_built() {
+    let told = |module: &str, dockerfile: &str| {
+        let bench = Bench::new(module, dockerfile);
+        let fault = bench.build(&[Platform::LinuxAmd64]).unwrap_err();
+        let text = format!("{}\n  {}", fault.chain(), fault.hint().unwrap_or_default());
+        text.replace(&bench.at("").display().to_string(), "…/")
+    };
+    let no_platform = MODULE.replace("\"amd64\"", "\"amd32\"");
+    let tagged = MODULE.replace("/Camera\"", "/Camera:1\"");
+    let option = MODULE.replace("--rm", "--secret id=1");
+    let told = [
+        told("{", DOCKERFILE),
+        told(&no_platform, DOCKERFILE),
+        told(&tagged, DOCKERFILE),
+        told(&option, DOCKERFILE),
+        told(MODULE, "FROM scratch\n\nRUN apt-get update"),
+        told(MODULE, "FROM scratch\nCOPPY a b"),
+        told(MODULE, "FROM debian"),
+    ];
+    insta::assert_snapshot!(told.join("\n"), @"");
+    let empty = tempfile::tempdir().unwrap();
+    assert!(matches!(find(empty.path(), &|_| None), Err(ModuleError::NoModules(_))));
+}
