@@ -3,15 +3,19 @@
 
 use std::ffi::OsStr;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use mynah_contracts::{
     DeviceState, DeviceStatus, Diagnosis, Fault, FaultKind, Sha256Digest, Sighting, error_chain,
 };
 use mynah_model::ModelPackage;
+use mynah_photo::RgbImage;
 
+use crate::board::{Board, Picture, Word};
 use crate::clock::{Clock, rfc3339};
-use crate::decide::Decider;
-use crate::settings::{Settings, SettingsError};
+use crate::decide::{Decider, MotionGate};
+use crate::http;
+use crate::settings::{QuietHours, Settings, SettingsError};
 use crate::sightings::{SightingLog, SightingsError};
 use crate::source::{self, FrameSource, Next};
 use crate::speaker;
@@ -70,7 +74,10 @@ pub fn run(
     search: Option<&OsStr>,
 ) -> Result<Ending, Fault> {
     let mut status = StatusFile::open(settings.status.as_deref(), clock.clone())?;
-    let outcome = Device::start(settings, clock, &mut status, search).and_then(|device| device.watch(stop));
+    let board = Arc::new(Board::new(status.get().clone()));
+    let outcome = listen(settings, &board)
+        .and_then(|()| Device::start(settings, clock, &mut status, board, search))
+        .and_then(|device| device.watch(stop));
     match &outcome {
         Ok(Ending::SourceEnded) => status.end(DeviceState::Finished, None),
         Ok(Ending::Stopped(reason)) => {
@@ -86,14 +93,26 @@ pub fn run(
     outcome
 }
 
+/// Starts the server where one is asked for, before the model is loaded: whoever watches the device can ask it.
+fn listen(settings: &Settings, board: &Arc<Board>) -> Result<(), Fault> {
+    if let Some(server) = settings.server()? {
+        let address = http::serve(server, board.clone())?;
+        tracing::info!("the live page is http://{address}/");
+    }
+    Ok(())
+}
+
 /// Everything a frame passes through.
 struct Device<'a> {
     clock: Rc<dyn Clock>,
-    model: ModelPackage,
+    board: Arc<Board>,
+    model: Arc<ModelPackage>,
     digest: Sha256Digest,
     source: Box<dyn FrameSource>,
+    motion: MotionGate,
     decider: Decider,
     voice: Voice,
+    mute_hours: Option<QuietHours>,
     sightings: SightingLog,
     status: &'a mut StatusFile,
     /// What went wrong before the first frame and is gone without.
@@ -114,17 +133,19 @@ impl<'a> Device<'a> {
         settings: &Settings,
         clock: Rc<dyn Clock>,
         status: &'a mut StatusFile,
+        board: Arc<Board>,
         search: Option<&OsStr>,
     ) -> Result<Self, Fault> {
-        let source = source::open(&settings.source, clock.clone())?;
-        let speaker = speaker::open(&settings.speaker, search)?;
+        let source = source::open(&settings.source, settings.patience, clock.clone())?;
+        let speaker = speaker::open(&settings.speaker, settings.volume, search)?;
         let sightings = SightingLog::open(&settings.sightings)?;
 
-        let model = ModelPackage::open(&settings.model)?;
+        let model = Arc::new(ModelPackage::open(&settings.model)?);
         model.self_test(&settings.model)?;
         let card = model.card();
         let digest = card.digest();
-        let rules = settings.decision.rules(card.calibration.reject_threshold)?;
+        let rules = settings.decision.rules(&card.labels, card.calibration.reject_threshold)?;
+        let threshold = rules.threshold;
         let decider = Decider::new(rules).map_err(|source| SettingsError::Rules { source })?;
 
         let (clips, errors) = match &settings.speech {
@@ -145,16 +166,21 @@ impl<'a> Device<'a> {
         }
         let voice = Voice::new(card.labels.clone(), clips, speaker);
         let audible = voice.is_audible().then(|| settings.speaker.to_string());
-        tracing::info!("model {digest}: {} labels, threshold {:.2}", card.labels.len(), rules.threshold);
+        tracing::info!("model {digest}: {} labels, threshold {threshold:.2}", card.labels.len());
         status.update(|now| now.problem.clone_from(&standing_problem));
+        board.set_model(model.clone());
+        board.change(|view| view.audible = audible.is_some());
         status.running(digest, audible);
         Ok(Self {
             clock,
+            board,
             model,
             digest,
             source,
+            motion: MotionGate::new(settings.decision.motion),
             decider,
             voice,
+            mute_hours: settings.mute_hours,
             sightings,
             status,
             standing_problem,
@@ -169,21 +195,28 @@ impl<'a> Device<'a> {
             if let Some(reason) = stop.asked() {
                 break Ending::Stopped(reason);
             }
+            self.board.beat();
             match self.source.next_frame() {
-                Next::Picture { image, name } => match self.model.classify(&image) {
-                    Ok(probabilities) => seen = Some(Seen { name, probabilities }),
-                    Err(error) => {
-                        seen = None;
-                        self.unreadable(name.as_deref(), &error_chain(&error));
+                Next::Picture { image, name, jpeg } => {
+                    // The judgement of the picture before holds where nothing moved.
+                    if self.motion.passes(&image) || seen.is_none() {
+                        seen = self.classify(&image, name);
                     }
-                },
+                    let picture = Arc::new(Picture::new(image, jpeg));
+                    self.board.change(|view| view.picture = Some(picture));
+                }
                 // Without a picture that was understood there is nothing to hold.
                 Next::Held => {}
+                Next::Waiting => {
+                    self.report(|_| {});
+                    continue;
+                }
                 Next::Unreadable { name, error } => {
                     seen = None;
                     self.unreadable(name.as_deref(), &error_chain(&error));
                 }
                 Next::End => break Ending::SourceEnded,
+                Next::Lost(error) => return Err(error.into()),
             }
             if let Some(seen) = &seen {
                 self.frame(seen);
@@ -201,10 +234,30 @@ impl<'a> Device<'a> {
         }
     }
 
+    /// What the model makes of a picture; `None` where it cannot say.
+    fn classify(&mut self, image: &RgbImage, name: Option<String>) -> Option<Seen> {
+        let started = self.clock.uptime();
+        match self.model.classify(image) {
+            Ok(probabilities) => {
+                self.board.inferred(self.clock.uptime().saturating_sub(started));
+                Some(Seen { name, probabilities })
+            }
+            Err(error) => {
+                self.motion.reset();
+                self.unreadable(name.as_deref(), &error_chain(&error));
+                None
+            }
+        }
+    }
+
     /// Decides, speaks and reports on one frame.
     fn frame(&mut self, seen: &Seen) {
-        let decision = self.decider.look(&seen.probabilities);
-        let said = decision.say.and_then(|label| self.voice.say(label));
+        let decision = self.decider.look(self.clock.uptime(), &seen.probabilities);
+        let quiet = self.mute_hours.is_some_and(|hours| {
+            let local = jiff::tz::TimeZone::system().to_datetime(self.clock.timestamp());
+            hours.hold(local.time())
+        });
+        let said = decision.say.and_then(|label| self.voice.say(label, quiet));
         let labels = &self.model.card().labels;
         // The package makes sure that there are as many probabilities as labels.
         if let Some(best) = labels.get(decision.best) {
@@ -219,6 +272,9 @@ impl<'a> Device<'a> {
                 said,
                 model: self.digest,
             };
+            if let Some(text) = sighting.said.clone() {
+                self.board.say(Word { time: sighting.time.clone(), text });
+            }
             if let Err(error) = self.sightings.record(&sighting) {
                 let lost = self.lost.take().map_or(0, |(lost, _)| lost) + 1;
                 if lost == 1 {
@@ -226,7 +282,12 @@ impl<'a> Device<'a> {
                 }
                 self.lost = Some((lost, error));
             }
+            self.board.change(|view| {
+                view.sighting = Some(sighting);
+                view.probabilities.clone_from(&seen.probabilities);
+            });
         }
+        self.board.frame();
         self.report(|now| now.frames += 1);
     }
 
@@ -239,14 +300,20 @@ impl<'a> Device<'a> {
     /// Counts something, and brings the status up to date with the voice and the sightings.
     fn report(&mut self, count: impl FnOnce(&mut DeviceStatus)) {
         let problem = self
-            .voice
+            .source
             .problem()
+            .or_else(|| self.voice.problem())
             .or_else(|| self.lost.as_ref().map(|(_, error)| error_chain(error)))
             .or_else(|| self.standing_problem.clone());
         let said = self.voice.said();
         self.status.update(|now| {
             count(now);
             (now.utterances, now.problem) = (said, problem);
+        });
+        let (status, reopened) = (self.status.get(), self.source.reopened());
+        self.board.change(|view| {
+            view.status.clone_from(status);
+            view.reopened = reopened;
         });
     }
 }

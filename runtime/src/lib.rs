@@ -5,10 +5,13 @@
 //! [`status`]. Everything that differs between devices stands behind a trait: where frames come from
 //! ([`source::FrameSource`]), how words are heard ([`speaker::Speaker`]), what time is ([`clock::Clock`]).
 
+mod board;
 pub mod clock;
 pub mod decide;
 pub mod device;
+pub mod http;
 mod replace;
+pub mod secret;
 pub mod settings;
 pub mod sightings;
 pub mod source;
@@ -17,3 +20,4 @@ pub mod speech;
 pub mod status;
 pub mod stop;
 mod voice;
+mod web;

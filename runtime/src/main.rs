@@ -9,7 +9,7 @@ use std::rc::Rc;
 use mynah_contracts::{Fault, FaultKind};
 use mynah_runtime::clock::SystemClock;
 use mynah_runtime::device::{self, Ending};
-use mynah_runtime::settings::{Given, Request, Settings, SettingsError, request};
+use mynah_runtime::settings::{Action, Given, Request, Settings, SettingsError, request};
 use mynah_runtime::stop::{Stop, StopReason};
 
 fn main() -> ExitCode {
@@ -37,8 +37,14 @@ fn main() -> ExitCode {
 
 fn run(request: &Request, environment: &BTreeMap<OsString, OsString>) -> Result<ExitCode, Fault> {
     let given = Given::collect(&request.flags, environment)?;
-    if request.show_settings {
-        return show(&given);
+    match request.action {
+        Action::Run => {}
+        Action::ShowSettings => return show(&given),
+        Action::Reference => return Ok(print(&Given::reference())),
+        Action::ListDevices => {
+            let devices = mynah_runtime::source::v4l2::devices();
+            return Ok(print(if devices.is_empty() { "this machine has no camera\n" } else { &devices }));
+        }
     }
     let settings = Settings::parse(&given)?;
     tracing_subscriber::fmt()
@@ -58,12 +64,18 @@ fn run(request: &Request, environment: &BTreeMap<OsString, OsString>) -> Result<
     })
 }
 
+/// Prints an answer.
+fn print(text: &str) -> ExitCode {
+    // Whoever closed the output has read enough.
+    let _ = io::stdout().lock().write_all(text.as_bytes());
+    ExitCode::SUCCESS
+}
+
 /// Prints the table of settings, then what is wrong with them, if anything but that they are not complete.
 fn show(given: &Given) -> Result<ExitCode, Fault> {
-    // Whoever closed the output has read enough.
-    let _ = io::stdout().lock().write_all(given.table().as_bytes());
+    let shown = print(&given.table());
     match Settings::parse(given) {
-        Ok(_) | Err(SettingsError::Missing { .. }) => Ok(ExitCode::SUCCESS),
+        Ok(_) | Err(SettingsError::Missing { .. }) => Ok(shown),
         Err(error) => Err(error.into()),
     }
 }

@@ -38,13 +38,17 @@ impl Voice {
         self.problem.clone().or_else(|| self.speaker.as_ref()?.problem())
     }
 
-    /// Says the label at this position and returns the words; without a voice they are printed only.
-    pub(crate) fn say(&mut self, label: usize) -> Option<String> {
+    /// Says the label at this position and returns the words; without a voice, or while it is to be quiet, they are
+    /// printed only.
+    pub(crate) fn say(&mut self, label: usize, quiet: bool) -> Option<String> {
         let name = self.labels.get(label)?;
         self.said += 1;
         let clip = self.clips.get(label);
         let words = clip.map_or_else(|| name.spoken(), |clip| clip.text.clone());
         tracing::info!("says: {words}");
+        if quiet {
+            return Some(words);
+        }
         match (&mut self.speaker, clip) {
             (Some(speaker), Some(clip)) => {
                 let heard = speaker.say(Utterance { number: self.said, label: name, clip });
@@ -116,10 +120,12 @@ mod tests {
         let notes = Rc::new(RefCell::new(Vec::new()));
         let mut voice = Voice::new(tiny_labels().to_vec(), clips, Some(Box::new(Notes(notes.clone()))));
         assert!(voice.is_audible());
-        let said: Vec<_> = [0, 2, 1, 0, 9].into_iter().map(|label| voice.say(label)).collect();
+        let said: Vec<_> = [0, 2, 1, 0, 9].into_iter().map(|label| voice.say(label, false)).collect();
         assert_eq!(said.iter().flatten().collect::<Vec<_>>(), ["red", "blue", "green", "red"]);
         assert_eq!(*notes.borrow(), ["1 red", "3 green", "4 red"]);
         assert_eq!((voice.said(), voice.problem()), (4, None));
+        assert_eq!(voice.say(0, true).as_deref(), Some("red"));
+        assert_eq!((voice.said(), notes.borrow().len()), (5, 3), "quiet: not heard");
     }
 
     #[test]
@@ -128,7 +134,7 @@ mod tests {
         tiny_speech(folder.path(), &tiny_labels()).unwrap();
         let clips = Clips::open(folder.path(), &tiny_labels()).unwrap().0;
         let mut voice = Voice::new(tiny_labels().to_vec(), clips, Some(Box::new(Notes(Rc::default()))));
-        voice.say(1);
+        voice.say(1, false);
         assert_eq!(voice.problem().as_deref(), Some("the speaker's program `x` is not installed"));
     }
 }

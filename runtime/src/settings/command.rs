@@ -3,18 +3,37 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 
-use clap::{Arg, ArgMatches, Command};
+use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use super::definitions::{DEFINITIONS, Default, Definition};
 
 /// What the user asked for.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Request {
-    /// Print the settings instead of running.
-    pub show_settings: bool,
+    /// What to do.
+    pub action: Action,
     /// The flags, by setting name.
     pub flags: BTreeMap<String, String>,
 }
+
+/// What the program is to do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Action {
+    /// Be the device.
+    Run,
+    /// Print the settings as they are given.
+    ShowSettings,
+    /// Print what settings there are, in Markdown.
+    Reference,
+    /// Print the cameras of this machine.
+    ListDevices,
+}
+
+/// The flag that asks for the cameras.
+const LIST_DEVICES: &str = "list-devices";
+
+/// The flag that asks for the reference.
+const MARKDOWN: &str = "markdown";
 
 const ABOUT: &str = "Looks at frames, decides what they show, and says it";
 
@@ -26,8 +45,9 @@ only after it has left. What no label reaches the threshold for is unknown and s
 leaves one line of JSON.";
 
 const AFTER_HELP: &str = "\
-Every setting can also come from the environment: MYNAH_MODEL, MYNAH_COOLDOWN_FRAMES and so on. A flag comes \
-before the environment, the environment before the default; an empty value counts as not given.
+Every setting can also come from the environment, as MYNAH_MODEL, MYNAH_COOLDOWN_FRAMES and so on, or from the \
+file that --config names. A flag comes before the environment, the environment before the file, the file before \
+the default; an empty value counts as not given.
 
 Examples:
   mynah-runtime --model model --source dir:frames
@@ -51,9 +71,21 @@ fn command() -> Command {
         .disable_help_subcommand(true)
         .max_term_width(100)
         .args(DEFINITIONS.iter().map(flag))
+        .arg(
+            Arg::new(LIST_DEVICES)
+                .long(LIST_DEVICES)
+                .action(ArgAction::SetTrue)
+                .help("Print the cameras of this machine and how to name them"),
+        )
         .subcommand(
             Command::new("settings")
-                .about("Print every setting: its value, where it came from, its unit and what is allowed"),
+                .about("Print every setting: its value, where it came from, its unit and what is allowed")
+                .arg(
+                    Arg::new(MARKDOWN)
+                        .long(MARKDOWN)
+                        .action(ArgAction::SetTrue)
+                        .help("Print the reference of all settings as a Markdown table instead"),
+                ),
         )
 }
 
@@ -76,9 +108,11 @@ fn flag(definition: &Definition) -> Arg {
 /// What clap makes of wrong arguments, and also its answer to `--help` and `--version`; to be printed.
 pub fn request(arguments: impl IntoIterator<Item = OsString>) -> Result<Request, clap::Error> {
     let matches = command().try_get_matches_from(arguments)?;
-    let (show_settings, leaf): (bool, &ArgMatches) = match matches.subcommand() {
-        Some((_, inner)) => (true, inner),
-        None => (false, &matches),
+    let (action, leaf): (Action, &ArgMatches) = match matches.subcommand() {
+        Some((_, inner)) if inner.get_flag(MARKDOWN) => (Action::Reference, inner),
+        Some((_, inner)) => (Action::ShowSettings, inner),
+        None if matches.get_flag(LIST_DEVICES) => (Action::ListDevices, &matches),
+        None => (Action::Run, &matches),
     };
     let flags = DEFINITIONS
         .iter()
@@ -86,7 +120,7 @@ pub fn request(arguments: impl IntoIterator<Item = OsString>) -> Result<Request,
             Some((definition.name.to_owned(), leaf.get_one::<String>(definition.name)?.clone()))
         })
         .collect();
-    Ok(Request { show_settings, flags })
+    Ok(Request { action, flags })
 }
 
 #[cfg(test)]
@@ -106,10 +140,12 @@ mod tests {
     fn flags_are_taken_before_and_after_the_subcommand() {
         for arguments in [["--votes", "2", "settings"], ["settings", "--votes", "2"]] {
             let request = ask(&arguments).unwrap();
-            assert!(request.show_settings);
+            assert_eq!(request.action, Action::ShowSettings);
             assert_eq!(request.flags, BTreeMap::from([("votes".into(), "2".into())]));
         }
-        assert!(!ask(&["--sightings", "-"]).unwrap().show_settings);
+        assert_eq!(ask(&["--sightings", "-"]).unwrap().action, Action::Run);
+        assert_eq!(ask(&["--list-devices"]).unwrap().action, Action::ListDevices);
+        assert_eq!(ask(&["settings", "--markdown"]).unwrap().action, Action::Reference);
     }
 
     #[test]

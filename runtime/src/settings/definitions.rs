@@ -18,6 +18,8 @@ pub struct Definition {
     pub heading: &'static str,
     /// What it does, as `--help` says it.
     pub about: &'static str,
+    /// Whether it can change while the device runs: on SIGHUP, or by the hub.
+    pub live: bool,
 }
 
 /// What a setting is when it is not given.
@@ -36,15 +38,38 @@ impl Definition {
     pub fn variable(&self) -> String {
         format!("MYNAH_{}", self.name.to_uppercase().replace('-', "_"))
     }
+
+    /// The hub's property, such as `cooldownFrames`.
+    pub fn property(&self) -> String {
+        let mut words = self.name.split('-');
+        let mut property = words.next().unwrap_or_default().to_owned();
+        for word in words {
+            let (first, rest) = word.split_at(word.len().min(1));
+            property.extend([&first.to_uppercase(), rest]);
+        }
+        property
+    }
 }
 
+const SETS: &str = "Where settings come from";
 const SEES: &str = "What it sees";
 const DECIDES: &str = "How it decides";
 const SPEAKS: &str = "How it speaks";
+const SERVES: &str = "What it serves";
 const REPORTS: &str = "What it reports";
 
 /// All settings, in the order people read them.
 pub const DEFINITIONS: &[Definition] = &[
+    Definition {
+        name: "config",
+        value: "FILE",
+        unit: "-",
+        allowed: "a file of lines `name = value`; # begins a comment",
+        default: Default::Derived("no file"),
+        heading: SETS,
+        about: "Settings from a file, read again on SIGHUP; the environment and flags come before it",
+        live: false,
+    },
     Definition {
         name: "model",
         value: "DIR",
@@ -53,18 +78,54 @@ pub const DEFINITIONS: &[Definition] = &[
         default: Default::Required,
         heading: SEES,
         about: "The model package, as export-model writes it",
+        live: false,
     },
     Definition {
         name: "source",
         value: "SOURCE",
         unit: "-",
-        allowed: "dir:FOLDER[?hold=N&fps=N], hold 1 to 1000, fps 0.01 to 240",
+        allowed: "dir:FOLDER[?hold=N&fps=N], v4l2:[CAMERA][?size=WxH&fps=N&...], http://HOST/PATH, \
+                  mjpeg:FILE[?fps=N], y4m:FILE[?fps=N]; hold 1 to 1000, fps 0.01 to 240",
         default: Default::Required,
         heading: SEES,
         about: "Where frames come from. `dir:FOLDER` takes the pictures below a folder in natural order (2 \
                 before 10) and ends after the last. Each is shown for `hold` frames (default: --votes, so \
                 that a single picture can become steady; say hold=1 for recorded video), `fps` per second \
-                (default: as fast as it can)",
+                (default: as fast as it can). `v4l2:` is the first webcam, `v4l2:/dev/v4l/by-id/...`, \
+                `v4l2:name=PART OF ITS NAME` or `v4l2:bus=PLACE` a certain one; options are size, fps, format \
+                (mjpeg or yuyv) and the camera's controls such as focus or exposure. `http://` is a camera of the \
+                network that sends JPEG after JPEG. `mjpeg:` and `y4m:` are recordings, - for standard input",
+        live: false,
+    },
+    Definition {
+        name: "camera-timeout",
+        value: "S",
+        unit: "seconds",
+        allowed: "0.5 to 3600",
+        default: Default::Value("5"),
+        heading: SEES,
+        about: "A camera without a frame for this long is lost: it is told, and opened again with back-off",
+        live: false,
+    },
+    Definition {
+        name: "still-timeout",
+        value: "S",
+        unit: "seconds",
+        allowed: "0 to 3600",
+        default: Default::Value("10"),
+        heading: SEES,
+        about: "A camera that gives the same bytes or black for this long is lost; 0 = never",
+        live: false,
+    },
+    Definition {
+        name: "give-up",
+        value: "S",
+        unit: "seconds",
+        allowed: "0 to 86400",
+        default: Default::Value("0"),
+        heading: SEES,
+        about: "Without a good picture from its camera for this long the device ends with an error, so that whoever runs it starts it anew; 0 = never",
+        live: false,
     },
     Definition {
         name: "threshold",
@@ -74,6 +135,7 @@ pub const DEFINITIONS: &[Definition] = &[
         default: Default::Derived("the model's reject threshold"),
         heading: DECIDES,
         about: "A frame shows a label from this probability on; below it the frame is \"unknown\"",
+        live: true,
     },
     Definition {
         name: "threshold-exit",
@@ -83,6 +145,27 @@ pub const DEFINITIONS: &[Definition] = &[
         default: Default::Derived("3/4 of the threshold"),
         heading: DECIDES,
         about: "A label in view stays in view from this probability on",
+        live: true,
+    },
+    Definition {
+        name: "margin",
+        value: "P",
+        unit: "probability",
+        allowed: "0 to 1",
+        default: Default::Value("0"),
+        heading: DECIDES,
+        about: "By how much the best label must exceed the second for a frame to show it",
+        live: true,
+    },
+    Definition {
+        name: "smoothing",
+        value: "W",
+        unit: "share",
+        allowed: "0 to 0.99",
+        default: Default::Value("0"),
+        heading: DECIDES,
+        about: "The weight of the frames before in a frame's probabilities; 0 = each frame for itself",
+        live: true,
     },
     Definition {
         name: "votes",
@@ -92,6 +175,7 @@ pub const DEFINITIONS: &[Definition] = &[
         default: Default::Value("3"),
         heading: DECIDES,
         about: "How many frames of the window must show a label before it is said",
+        live: true,
     },
     Definition {
         name: "window",
@@ -101,6 +185,7 @@ pub const DEFINITIONS: &[Definition] = &[
         default: Default::Value("5"),
         heading: DECIDES,
         about: "How many of the last frames are counted",
+        live: true,
     },
     Definition {
         name: "leave-frames",
@@ -110,6 +195,7 @@ pub const DEFINITIONS: &[Definition] = &[
         default: Default::Value("3"),
         heading: DECIDES,
         about: "How many frames in a row must show something else before a label has left and may be said again",
+        live: true,
     },
     Definition {
         name: "cooldown-frames",
@@ -119,17 +205,100 @@ pub const DEFINITIONS: &[Definition] = &[
         default: Default::Value("0"),
         heading: DECIDES,
         about: "A label that stays in view is said again after this many frames; 0 = never",
+        live: true,
+    },
+    Definition {
+        name: "pause",
+        value: "S",
+        unit: "seconds",
+        allowed: "0 to 3600",
+        default: Default::Value("0"),
+        heading: DECIDES,
+        about: "The least time between two words; a word that has to wait is said if what it names is still in view",
+        live: true,
+    },
+    Definition {
+        name: "words-per-minute",
+        value: "N",
+        unit: "words",
+        allowed: "0 to 600",
+        default: Default::Value("0"),
+        heading: DECIDES,
+        about: "The most words within any minute; 0 = any number",
+        live: true,
+    },
+    Definition {
+        name: "label-thresholds",
+        value: "LIST",
+        unit: "probability",
+        allowed: "LABEL=P[;LABEL=P]..., P 0 to 1",
+        default: Default::Derived("none"),
+        heading: DECIDES,
+        about: "Labels with a threshold of their own; their exit threshold keeps the ratio of the other two",
+        live: true,
+    },
+    Definition {
+        name: "reset-labels",
+        value: "LIST",
+        unit: "-",
+        allowed: "LABEL[;LABEL]...",
+        default: Default::Derived("none"),
+        heading: DECIDES,
+        about: "Labels that are never said and, once steady, make everything in view count as having left, such as the hand that takes things away",
+        live: true,
+    },
+    Definition {
+        name: "negative-labels",
+        value: "LIST",
+        unit: "-",
+        allowed: "LABEL[;LABEL]...",
+        default: Default::Derived("none"),
+        heading: DECIDES,
+        about: "Labels that name nothing, such as an empty table: a frame that shows one shows nothing known",
+        live: true,
+    },
+    Definition {
+        name: "motion",
+        value: "SHARE",
+        unit: "share",
+        allowed: "0 to 1",
+        default: Default::Value("0"),
+        heading: DECIDES,
+        about: "A picture is judged only if at least this share of it changed since the last that was, at any resolution; until then the last judgement holds. 0 = every picture is judged",
+        live: true,
     },
     Definition {
         name: "speaker",
         value: "SPEAKER",
         unit: "-",
-        allowed: "wav:DIR, command:PROGRAM [ARGUMENT...], none",
+        allowed: "card[:NAME], wav:DIR, command:PROGRAM [ARGUMENT...], none",
         default: Default::Value("none"),
         heading: SPEAKS,
-        about: "How words are heard. `wav:DIR` writes one NNN-<label>.wav per utterance; `command:aplay -q` \
+        about: "How words are heard. `card` is the default sound card, `card:NAME` the first whose name holds NAME (a \
+                program built with the feature sound-card). `wav:DIR` writes one NNN-<label>.wav per utterance; `command:aplay -q` \
                 plays each clip through a program that takes the file as its last argument; `none` prints \
                 the words only",
+        live: false,
+    },
+    Definition {
+        name: "volume",
+        value: "V",
+        unit: "share",
+        allowed: "0 to 1",
+        default: Default::Value("1"),
+        heading: SPEAKS,
+        about: "How loud a sound card plays; other speakers play clips as they are",
+        live: false,
+    },
+    Definition {
+        name: "mute-hours",
+        value: "SPAN",
+        unit: "time of day",
+        allowed: "HH:MM-HH:MM",
+        default: Default::Derived("never"),
+        heading: SPEAKS,
+        about: "When words are printed only, by the device's own time zone; the span may pass midnight",
+        live: true,
     },
     Definition {
         name: "speech",
@@ -139,6 +308,37 @@ pub const DEFINITIONS: &[Definition] = &[
         default: Default::Derived("no clips: words are printed"),
         heading: SPEAKS,
         about: "The clips of the labels, as build-modules writes them",
+        live: false,
+    },
+    Definition {
+        name: "http",
+        value: "ADDRESS",
+        unit: "-",
+        allowed: "[ADDRESS:]PORT",
+        default: Default::Derived("no server"),
+        heading: SERVES,
+        about: "Where the live page, health, metrics and the Custom Vision container API are served. A port alone listens to this machine only; 0.0.0.0:80 to everyone",
+        live: false,
+    },
+    Definition {
+        name: "http-token-file",
+        value: "FILE",
+        unit: "-",
+        allowed: "a file with 16 to 200 letters, digits, - . _ ~",
+        default: Default::Derived("no token"),
+        heading: SERVES,
+        about: "What clients must present as `Authorization: Bearer TOKEN`, or a browser once as /?token=TOKEN. Without it, pictures are shown to this machine only",
+        live: false,
+    },
+    Definition {
+        name: "url-fetch",
+        value: "WHICH",
+        unit: "-",
+        allowed: "off, public, any",
+        default: Default::Value("public"),
+        heading: SERVES,
+        about: "From where `/url` may fetch pictures: nowhere, the public internet, or private networks too",
+        live: false,
     },
     Definition {
         name: "sightings",
@@ -148,6 +348,7 @@ pub const DEFINITIONS: &[Definition] = &[
         default: Default::Value("-"),
         heading: REPORTS,
         about: "Where each frame's sighting goes, one line of JSON per frame; a file is begun anew",
+        live: false,
     },
     Definition {
         name: "status",
@@ -157,6 +358,7 @@ pub const DEFINITIONS: &[Definition] = &[
         default: Default::Derived("not written"),
         heading: REPORTS,
         about: "Where the device says how it is (JSON, replaced as a whole, at most once a second)",
+        live: false,
     },
     Definition {
         name: "log",
@@ -166,5 +368,6 @@ pub const DEFINITIONS: &[Definition] = &[
         default: Default::Value("info"),
         heading: REPORTS,
         about: "How much is told on standard error",
+        live: false,
     },
 ];

@@ -1,19 +1,30 @@
 //! Settings as text, each with who gave it.
+//!
+//! From the weakest to the strongest: the default, the file, the environment, a flag, the hub.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
+use std::path::Path;
 
-use super::SettingsError;
 use super::definitions::{DEFINITIONS, Default, Definition};
+use super::{SettingsError, config_file};
+use crate::secret::redacted;
+
+/// The setting that names the file.
+const CONFIG: &str = "config";
 
 /// Who gave a setting its value.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Origin {
+    /// The hub, by a desired property.
+    Hub,
     /// A flag.
     Flag,
     /// An environment variable.
     Environment,
+    /// The file that `config` names.
+    File,
     /// Nobody.
     Default,
 }
@@ -21,8 +32,10 @@ pub enum Origin {
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Hub => "hub",
             Self::Flag => "flag",
             Self::Environment => "environment",
+            Self::File => "file",
             Self::Default => "default",
         })
     }
@@ -33,21 +46,32 @@ impl fmt::Display for Origin {
 pub struct Given(BTreeMap<&'static str, (String, Origin)>);
 
 impl Given {
-    /// Flags before environment before defaults; an empty text counts as not given.
+    /// Flags before environment before file before defaults; an empty text counts as not given.
     ///
     /// # Errors
-    /// One of our environment variables is not UTF-8.
+    /// One of our environment variables is not UTF-8, or the file cannot be read or is not of its form.
     pub fn collect(
         flags: &BTreeMap<String, String>,
         environment: &BTreeMap<OsString, OsString>,
     ) -> Result<Self, SettingsError> {
         let mut given = BTreeMap::new();
-        for definition in DEFINITIONS {
+        let of_environment = |definition: &Definition| {
             let variable = definition.variable();
-            let from_environment = match environment.get(OsString::from(&variable).as_os_str()) {
-                Some(value) => Some(value.to_str().ok_or(SettingsError::NotText { variable })?),
-                None => None,
-            };
+            match environment.get(OsString::from(&variable).as_os_str()) {
+                Some(value) => Ok(Some(value.to_str().ok_or(SettingsError::NotText { variable })?)),
+                None => Ok(None),
+            }
+        };
+        let mut file = BTreeMap::new();
+        if let Some(definition) = DEFINITIONS.iter().find(|definition| definition.name == CONFIG) {
+            let text = |text: &&str| !text.is_empty();
+            let by_flag = flags.get(CONFIG).map(String::as_str).filter(text);
+            if let Some(path) = by_flag.or(of_environment(definition)?.filter(text)) {
+                file = config_file::read(Path::new(path))?;
+            }
+        }
+        for definition in DEFINITIONS {
+            let from_environment = of_environment(definition)?;
             let default = match definition.default {
                 Default::Value(value) => Some(value),
                 Default::Required | Default::Derived(_) => None,
@@ -55,6 +79,7 @@ impl Given {
             let found = [
                 (flags.get(definition.name).map(String::as_str), Origin::Flag),
                 (from_environment, Origin::Environment),
+                (file.get(definition.name).map(String::as_str), Origin::File),
                 (default, Origin::Default),
             ]
             .into_iter()
@@ -64,6 +89,28 @@ impl Given {
             }
         }
         Ok(Self(given))
+    }
+
+    /// With values the hub desires in the place of what others gave; they must be of settings that are live.
+    #[must_use]
+    pub fn with_hub(&self, desired: &BTreeMap<&'static str, String>) -> Self {
+        let mut given = self.clone();
+        given.0.extend(desired.iter().map(|(name, value)| (*name, (value.clone(), Origin::Hub))));
+        given
+    }
+
+    /// The text of a setting, where it has one.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(|(text, _)| text.as_str())
+    }
+
+    /// The names of the settings whose text differs from that in `other`.
+    pub fn differing(&self, other: &Self) -> Vec<&'static str> {
+        DEFINITIONS
+            .iter()
+            .map(|definition| definition.name)
+            .filter(|name| self.text(name) != other.text(name))
+            .collect()
     }
 
     /// Who gave the setting its value, where it has one.
@@ -80,7 +127,7 @@ impl Given {
         let Some((text, origin)) = self.0.get(name) else { return Ok(None) };
         parse(text).map(Some).map_err(|what| SettingsError::Invalid {
             name,
-            value: text.escape_debug().to_string(),
+            value: redacted(text).escape_debug().to_string(),
             origin: *origin,
             what,
         })
@@ -121,15 +168,36 @@ impl Given {
         table
     }
 
+    /// All settings as a Markdown table: what they are, not what was given.
+    pub fn reference() -> String {
+        let mut table = String::from(
+            "| setting | unit | allowed | default | live | what it does |\n|---|---|---|---|---|---|\n",
+        );
+        for definition in DEFINITIONS {
+            let default = match definition.default {
+                Default::Required => "must be given".to_owned(),
+                Default::Value(text) => format!("`{text}`"),
+                Default::Derived(text) => text.to_owned(),
+            };
+            let live = if definition.live { "yes" } else { "" };
+            let cells = [definition.unit, definition.allowed, &default, live, definition.about]
+                .map(|cell| cell.replace('|', "\\|").replace('<', "&lt;"));
+            table.push_str(&format!("| `{}` | {} |\n", definition.name, cells.join(" | ")));
+        }
+        table
+    }
+
     fn row(&self, definition: &Definition) -> [String; 5] {
         let (value, from) = match (self.0.get(definition.name), definition.default) {
             (Some((text, Origin::Environment)), _) => {
-                (text.escape_debug().to_string(), definition.variable())
+                (redacted(text).escape_debug().to_string(), definition.variable())
             }
             (Some((text, Origin::Flag)), _) => {
-                (text.escape_debug().to_string(), format!("--{}", definition.name))
+                (redacted(text).escape_debug().to_string(), format!("--{}", definition.name))
             }
-            (Some((text, origin @ Origin::Default)), _) => (text.clone(), origin.to_string()),
+            (Some((text, origin @ (Origin::Default | Origin::File | Origin::Hub))), _) => {
+                (redacted(text).escape_debug().to_string(), origin.to_string())
+            }
             (None, Default::Derived(words)) => (format!("({words})"), Origin::Default.to_string()),
             (None, _) => ("(must be given)".to_owned(), "-".to_owned()),
         };
@@ -157,6 +225,24 @@ mod tests {
         assert_eq!(value("model"), None);
     }
 
+    #[test]
+    fn the_file_comes_after_the_environment_and_the_hub_before_all() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(&file, "votes = 2\nwindow = 7\n# margin = 1\n").unwrap();
+        let path = file.path().to_str().unwrap();
+        let environment = environment(&[("MYNAH_VOTES", "4"), ("MYNAH_CONFIG", path)]);
+        let given = Given::collect(&BTreeMap::new(), &environment).unwrap();
+        let value = |given: &Given, name| given.0.get(name).cloned().unwrap();
+        assert_eq!(value(&given, "votes"), ("4".into(), Origin::Environment));
+        assert_eq!(value(&given, "window"), ("7".into(), Origin::File));
+        let changed = given.with_hub(&BTreeMap::from([("votes", "1".to_owned())]));
+        assert_eq!(value(&changed, "votes"), ("1".into(), Origin::Hub));
+        assert_eq!(changed.differing(&given), ["votes"]);
+        let flags = BTreeMap::from([("config".to_owned(), "/no/such/file".to_owned())]);
+        let error = Given::collect(&flags, &environment).unwrap_err().to_string();
+        assert_eq!(error, "cannot read the settings file `/no/such/file`");
+    }
+
     #[cfg(unix)]
     #[test]
     fn an_environment_that_is_not_text_is_named() {
@@ -173,5 +259,10 @@ mod tests {
         names.dedup();
         assert_eq!(names.len(), DEFINITIONS.len());
         assert!(names.contains(&"MYNAH_COOLDOWN_FRAMES".to_owned()));
+        let mut properties: Vec<_> = DEFINITIONS.iter().map(Definition::property).collect();
+        assert!(properties.contains(&"cooldownFrames".to_owned()));
+        properties.sort();
+        properties.dedup();
+        assert_eq!(properties.len(), DEFINITIONS.len());
     }
 }

@@ -1,4 +1,4 @@
-//! The text that says how words are heard: `wav:DIR`, `command:PROGRAM [ARGUMENT...]` or `none`.
+//! The text that says how words are heard: a sound card, a folder, a program.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -17,6 +17,8 @@ pub enum SpeakerSpec {
         /// The arguments before the file.
         arguments: Vec<String>,
     },
+    /// A sound card: the first whose name holds this, or the default one.
+    Card(Option<String>),
     /// Words are printed only.
     None,
 }
@@ -26,6 +28,16 @@ impl SpeakerSpec {
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         if text == "none" {
             return Ok(Self::None);
+        }
+        if text == "card" {
+            return Ok(Self::Card(None));
+        }
+        if let Some(name) = text.strip_prefix("card:") {
+            return if name.is_empty() {
+                Err("`card:` is followed by part of a sound card's name".into())
+            } else {
+                Ok(Self::Card(Some(name.to_owned())))
+            };
         }
         if let Some(folder) = text.strip_prefix("wav:") {
             return if folder.is_empty() {
@@ -43,7 +55,7 @@ impl SpeakerSpec {
                 _ => Err("`command:` is followed by a program, such as `command:aplay -q`".into()),
             };
         }
-        Err("a speaker is written `wav:DIR`, `command:PROGRAM` or `none`".into())
+        Err("a speaker is written `card`, `card:NAME`, `wav:DIR`, `command:PROGRAM` or `none`".into())
     }
 }
 
@@ -55,6 +67,8 @@ impl fmt::Display for SpeakerSpec {
                 write!(f, "command:{program}")?;
                 arguments.iter().try_for_each(|argument| write!(f, " {argument}"))
             }
+            Self::Card(None) => f.write_str("card"),
+            Self::Card(Some(name)) => write!(f, "card:{name}"),
             Self::None => f.write_str("none"),
         }
     }
@@ -66,10 +80,10 @@ mod tests {
 
     #[test]
     fn speakers_are_read_as_they_are_written() {
-        for text in ["wav:out dir", "command:aplay -q -D default", "none"] {
+        for text in ["card", "card:USB Audio", "wav:out dir", "command:aplay -q -D default", "none"] {
             assert_eq!(SpeakerSpec::parse(text).unwrap().to_string(), text);
         }
-        for bad in ["", "wav:", "command:", "command:  ", "aplay", "None"] {
+        for bad in ["", "wav:", "card:", "command:", "command:  ", "aplay", "None"] {
             assert!(SpeakerSpec::parse(bad).is_err(), "{bad:?}");
         }
     }

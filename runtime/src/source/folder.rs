@@ -4,10 +4,10 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::time::Duration;
 
 use mynah_photo::{Limits, RgbImage};
 
+use super::pace::Pace;
 use super::{FrameError, FrameSource, Next, SourceError, natural_order};
 use crate::clock::Clock;
 
@@ -35,24 +35,6 @@ pub struct Folder {
     bytes: Vec<u8>,
 }
 
-/// Frames at even intervals.
-struct Pace {
-    clock: Rc<dyn Clock>,
-    interval: Duration,
-    due: Duration,
-}
-
-impl Pace {
-    /// Waits until the next frame is due. A device that is too slow is not made to catch up.
-    fn wait(&mut self) {
-        let now = self.clock.uptime();
-        if let Some(early) = self.due.checked_sub(now) {
-            self.clock.pause(early);
-        }
-        self.due = self.due.max(now) + self.interval;
-    }
-}
-
 impl Folder {
     /// Lists the folder. Each picture is shown for `hold` frames (at least 1), `fps` frames per second.
     ///
@@ -71,11 +53,7 @@ impl Folder {
             tracing::info!("{} files in `{}` are not pictures", found.others, root.display());
         }
         found.pictures.sort_by(|a, b| natural_order(b, a));
-        let pace = fps.map(|fps| Pace {
-            interval: Duration::from_secs_f32(1.0 / fps.max(0.001)),
-            due: clock.uptime(),
-            clock,
-        });
+        let pace = fps.map(|fps| Pace::new(fps, clock));
         Ok(Self {
             root: root.to_path_buf(),
             waiting: found.pictures,
@@ -114,7 +92,7 @@ impl FrameSource for Folder {
         match self.read(&name) {
             Ok(image) => {
                 self.held = self.hold.saturating_sub(1);
-                Next::Picture { image, name: Some(name) }
+                Next::Picture { image, name: Some(name), jpeg: None }
             }
             Err(error) => Next::Unreadable { name: Some(name), error },
         }
@@ -177,6 +155,8 @@ fn begins_like_a_picture(path: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use mynah_testkit::solid_colour_jpeg;
 
     use super::*;
@@ -201,6 +181,7 @@ mod tests {
                 Next::Held => "=".into(),
                 Next::Unreadable { name, .. } => format!("!{}", name.unwrap()),
                 Next::End => return frames,
+                other => panic!("{other:?}"),
             });
         }
     }

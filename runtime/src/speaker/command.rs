@@ -1,19 +1,15 @@
-//! A speaker that plays clips through another program, such as `aplay -q`, one at a time.
+//! Clips played by another program, such as `aplay -q`.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use mynah_contracts::error_chain;
 
-use super::{Speaker, SpeakerError, Utterance};
+use super::SpeakerError;
+use super::queue::Player;
 use crate::speech::Clip;
-
-/// A word that has waited longer is no longer true.
-const STALE: Duration = Duration::from_secs(2);
 
 /// What a program may take beyond the clip's own length before it counts as hung.
 const GRACE: Duration = Duration::from_secs(5);
@@ -24,107 +20,31 @@ const LOOK: Duration = Duration::from_millis(20);
 /// Where programs are looked for when nobody says.
 const USUAL_FOLDERS: &str = "/usr/local/bin:/usr/bin:/bin";
 
-/// Plays clips through a program on a thread of its own: at most one at a time, the newest waits, an older
-/// one that waited gives way.
-pub struct CommandSpeaker {
-    desk: Arc<Desk>,
-    player: Option<JoinHandle<()>>,
+/// A program that plays a file.
+pub(super) struct CommandPlayer {
+    program: PathBuf,
+    arguments: Vec<String>,
 }
 
-/// What the frame loop and the player share.
-#[derive(Default)]
-struct Desk {
-    state: Mutex<State>,
-    changed: Condvar,
-}
-
-#[derive(Default)]
-struct State {
-    waiting: Option<Waiting>,
-    closed: bool,
-    problem: Option<String>,
-}
-
-struct Waiting {
-    clip: Clip,
-    since: Instant,
-}
-
-impl Desk {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The next clip to play; `None` = no more will come.
-    fn take(&self) -> Option<Waiting> {
-        let state = self.lock();
-        self.changed
-            .wait_while(state, |state| state.waiting.is_none() && !state.closed)
-            .unwrap_or_else(PoisonError::into_inner)
-            .waiting
-            .take()
-    }
-}
-
-impl CommandSpeaker {
-    /// Finds the program and starts the thread that runs it. `search` is a list of folders as in `PATH`.
+impl CommandPlayer {
+    /// Finds the program. `search` is a list of folders as in `PATH`.
     ///
     /// # Errors
-    /// There is no such program, or no thread to be had.
-    pub fn open(program: &str, arguments: &[String], search: Option<&OsStr>) -> Result<Self, SpeakerError> {
+    /// There is no such program.
+    pub(super) fn find(
+        program: &str,
+        arguments: &[String],
+        search: Option<&OsStr>,
+    ) -> Result<Self, SpeakerError> {
         let path =
             find(program, search).ok_or_else(|| SpeakerError::NoProgram { program: program.to_owned() })?;
-        let arguments = arguments.to_vec();
-        let desk = Arc::new(Desk::default());
-        let shared = desk.clone();
-        let player = std::thread::Builder::new()
-            .name("speaker".into())
-            .spawn(move || {
-                while let Some(waiting) = shared.take() {
-                    if waiting.since.elapsed() > STALE {
-                        tracing::warn!("unsaid, since it waited too long: {}", waiting.clip.text);
-                        continue;
-                    }
-                    let problem = play(&path, &arguments, &waiting.clip).err();
-                    if let Some(problem) = &problem {
-                        tracing::warn!("cannot play `{}`: {problem}", waiting.clip.path.display());
-                    }
-                    shared.lock().problem = problem;
-                }
-            })
-            .map_err(SpeakerError::Start)?;
-        Ok(Self { desk, player: Some(player) })
+        Ok(Self { program: path, arguments: arguments.to_vec() })
     }
 }
 
-impl Speaker for CommandSpeaker {
-    fn say(&mut self, utterance: Utterance<'_>) -> Result<(), SpeakerError> {
-        let newest = Waiting { clip: utterance.clip.clone(), since: Instant::now() };
-        if let Some(older) = self.desk.lock().waiting.replace(newest) {
-            tracing::warn!("unsaid, since something newer is to be said: {}", older.clip.text);
-        }
-        self.desk.changed.notify_all();
-        Ok(())
-    }
-
-    fn problem(&self) -> Option<String> {
-        self.desk.lock().problem.clone()
-    }
-
-    fn finish(&mut self) {
-        self.desk.lock().closed = true;
-        self.desk.changed.notify_all();
-        if let Some(player) = self.player.take()
-            && player.join().is_err()
-        {
-            tracing::error!("the speaker's thread ended with a panic");
-        }
-    }
-}
-
-impl Drop for CommandSpeaker {
-    fn drop(&mut self) {
-        self.finish();
+impl Player for CommandPlayer {
+    fn play(&mut self, clip: &Clip) -> Result<(), String> {
+        play(&self.program, &self.arguments, clip)
     }
 }
 
@@ -188,6 +108,8 @@ mod tests {
     use mynah_testkit::{tiny_labels, tiny_speech};
 
     use super::*;
+    use crate::speaker::queue::QueueSpeaker;
+    use crate::speaker::{Speaker as _, Utterance};
     use crate::speech::Clips;
 
     /// A player that notes the clip's name in `log`, then waits for the file `go`.
@@ -206,15 +128,15 @@ mod tests {
             Self { folder, clips }
         }
 
-        fn speaker(&self, script: &str) -> CommandSpeaker {
+        fn speaker(&self, script: &str) -> QueueSpeaker {
             let path = self.folder.path().join("player.sh");
             std::fs::write(&path, script).unwrap();
             let arguments =
                 [path, self.folder.path().to_path_buf()].map(|path| path.to_str().unwrap().to_owned());
-            CommandSpeaker::open("sh", &arguments, None).unwrap()
+            QueueSpeaker::start(CommandPlayer::find("sh", &arguments, None).unwrap()).unwrap()
         }
 
-        fn say(&self, speaker: &mut CommandSpeaker, label: usize) {
+        fn say(&self, speaker: &mut QueueSpeaker, label: usize) {
             let clip = self.clips.get(label).unwrap();
             speaker.say(Utterance { number: 1, label: &tiny_labels()[label], clip }).unwrap();
         }
@@ -274,7 +196,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("data"), "").unwrap();
         for program in ["no-such-player", "data", "/no/such/player"] {
-            let error = CommandSpeaker::open(program, &[], Some(folder.path().as_os_str())).err().unwrap();
+            let error = CommandPlayer::find(program, &[], Some(folder.path().as_os_str())).err().unwrap();
             assert!(
                 matches!(&error, SpeakerError::NoProgram { program: named } if named == program),
                 "{error}"

@@ -1,6 +1,9 @@
 //! How words are heard.
 
+#[cfg(feature = "sound-card")]
+mod card;
 mod command;
+mod queue;
 mod wav_folder;
 
 use std::io;
@@ -9,8 +12,10 @@ use std::path::PathBuf;
 use mynah_contracts::{Diagnosis, FaultKind, Label};
 use mynah_photo::file::FileError;
 
-pub use command::CommandSpeaker;
 pub use wav_folder::WavFolder;
+
+use command::CommandPlayer;
+use queue::QueueSpeaker;
 
 use crate::settings::SpeakerSpec;
 use crate::speech::Clip;
@@ -71,6 +76,9 @@ pub enum SpeakerError {
         /// As given.
         program: String,
     },
+    /// This program was built without sound cards.
+    #[error("this program was built without sound cards")]
+    NoCards,
     /// The thread that plays cannot be started.
     #[error("cannot start the speaker")]
     Start(#[source] io::Error),
@@ -79,7 +87,9 @@ pub enum SpeakerError {
 impl Diagnosis for SpeakerError {
     fn kind(&self) -> FaultKind {
         match self {
-            Self::Folder { .. } | Self::NoProgram { .. } | Self::Clip(_) => FaultKind::BadInput,
+            Self::Folder { .. } | Self::NoProgram { .. } | Self::NoCards | Self::Clip(_) => {
+                FaultKind::BadInput
+            }
             Self::Write { .. } | Self::Start(_) => FaultKind::Failed,
         }
     }
@@ -92,25 +102,41 @@ impl Diagnosis for SpeakerError {
             Self::Folder { .. } | Self::Write { .. } => {
                 Some("name a folder this user may write to, on a disk with room: `--speaker wav:DIR`".into())
             }
+            Self::NoCards => Some(
+                "play through a program with `--speaker 'command:aplay -q'`, or build it with the feature `sound-card`"
+                    .into(),
+            ),
             Self::Clip(error) => error.hint(),
             Self::Start(_) => None,
         }
     }
 }
 
-/// The speaker that `spec` names; `None` where words are printed only. `search` is the `PATH` of programs.
+/// The speaker that `spec` names; `volume`, 0 to 1, is a sound card's. `None` where words are printed only. `search` is the `PATH` of programs.
 ///
 /// # Errors
 /// It cannot be had: the folder cannot be made, the program is not installed.
 pub fn open(
     spec: &SpeakerSpec,
+    volume: f32,
     search: Option<&std::ffi::OsStr>,
 ) -> Result<Option<Box<dyn Speaker>>, SpeakerError> {
     Ok(match spec {
         SpeakerSpec::None => None,
         SpeakerSpec::Wav(folder) => Some(Box::new(WavFolder::open(folder)?)),
         SpeakerSpec::Command { program, arguments } => {
-            Some(Box::new(CommandSpeaker::open(program, arguments, search)?))
+            Some(Box::new(QueueSpeaker::start(CommandPlayer::find(program, arguments, search)?)?))
         }
+        SpeakerSpec::Card(name) => Some(card(name.as_ref(), volume)?),
     })
+}
+
+#[cfg(feature = "sound-card")]
+fn card(name: Option<&String>, volume: f32) -> Result<Box<dyn Speaker>, SpeakerError> {
+    Ok(Box::new(QueueSpeaker::start(card::CardPlayer::new(name.cloned(), volume))?))
+}
+
+#[cfg(not(feature = "sound-card"))]
+fn card(_: Option<&String>, _: f32) -> Result<Box<dyn Speaker>, SpeakerError> {
+    Err(SpeakerError::NoCards)
 }

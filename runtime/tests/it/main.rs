@@ -2,7 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a scene that cannot be set must fail its test")]
 
+mod cameras;
 mod ending;
+mod http;
 mod refusing;
 mod scene;
 mod seeing;

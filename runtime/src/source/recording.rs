@@ -1,0 +1,187 @@
+//! A recording as a source: MJPEG or YUV4MPEG2 from a file, a pipe or standard input, every frame in order.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::pace::Pace;
+use super::splitter::{JpegSplitter, Splitter, Y4mSplitter};
+use super::{FrameError, FrameSource, LOOK, Next, SourceError};
+use crate::clock::Clock;
+use crate::settings::RecordingForm;
+
+/// How much is read at once, in bytes.
+const PIECE: usize = 64 << 10;
+
+/// A stream of frames that ends.
+pub struct Recording {
+    file: File,
+    splitter: Box<dyn Splitter>,
+    pace: Option<Pace>,
+    piece: Vec<u8>,
+    ended: bool,
+    clock: Rc<dyn Clock>,
+    /// When the last bytes came.
+    fed: Duration,
+    /// After how long without bytes a pipe counts as silent.
+    patience: Duration,
+}
+
+impl Recording {
+    /// Opens the file; `None` = standard input. `fps` paces it; a pipe that gives nothing for `patience` is reported.
+    ///
+    /// # Errors
+    /// It cannot be opened.
+    pub fn open(
+        path: Option<&Path>,
+        form: RecordingForm,
+        fps: Option<f32>,
+        patience: Duration,
+        clock: Rc<dyn Clock>,
+    ) -> Result<Self, SourceError> {
+        let opened = match path {
+            Some(path) => File::open(path),
+            None => {
+                rustix::io::dup(io::stdin()).map(|stdin: OwnedFd| File::from(stdin)).map_err(io::Error::from)
+            }
+        };
+        let file = opened.map_err(|source| SourceError::Recording {
+            path: path.map_or_else(|| PathBuf::from("-"), Path::to_path_buf),
+            source,
+        })?;
+        Ok(Self {
+            file,
+            splitter: match form {
+                RecordingForm::Mjpeg => Box::new(JpegSplitter::default()),
+                RecordingForm::Y4m => Box::new(Y4mSplitter::default()),
+            },
+            pace: fps.map(|fps| Pace::new(fps, clock.clone())),
+            piece: vec![0; PIECE],
+            ended: false,
+            fed: clock.uptime(),
+            patience,
+            clock,
+        })
+    }
+
+    /// Reads the next bytes; `false` = none came within [`LOOK`].
+    fn read(&mut self) -> io::Result<bool> {
+        let mut ready = [PollFd::from_borrowed_fd(self.file.as_fd(), PollFlags::IN)];
+        let wait = Timespec { tv_sec: 0, tv_nsec: i64::from(LOOK.subsec_nanos()) };
+        match poll(&mut ready, Some(&wait)) {
+            Ok(0) | Err(rustix::io::Errno::INTR) => return Ok(false),
+            Ok(_) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let length = self.file.read(&mut self.piece)?;
+        self.ended = length == 0;
+        self.splitter.feed(self.piece.get(..length).unwrap_or_default());
+        self.fed = self.clock.uptime();
+        Ok(true)
+    }
+}
+
+impl FrameSource for Recording {
+    fn next_frame(&mut self) -> Next {
+        loop {
+            match self.splitter.next() {
+                Some(frame) => {
+                    if let Some(pace) = &mut self.pace {
+                        pace.wait();
+                    }
+                    return Next::of(frame);
+                }
+                None if self.ended => {
+                    if self.splitter.is_within_a_frame() {
+                        tracing::warn!("the recording ends within a frame");
+                    }
+                    return Next::End;
+                }
+                None => match self.read() {
+                    Ok(true) => {}
+                    Ok(false) => return Next::Waiting,
+                    Err(error) => {
+                        self.ended = true;
+                        return Next::Unreadable { name: None, error: FrameError::Read(error) };
+                    }
+                },
+            }
+        }
+    }
+
+    fn problem(&self) -> Option<String> {
+        let silent = self.clock.uptime().saturating_sub(self.fed);
+        (!self.ended && silent >= self.patience)
+            .then(|| format!("the recording has given nothing for {} s", silent.as_secs()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use mynah_testkit::{GREEN, RED, solid_colour_jpeg};
+
+    use super::*;
+    use crate::clock::ManualClock;
+
+    const PATIENCE: Duration = Duration::from_secs(5);
+
+    #[test]
+    fn every_frame_of_a_file_comes_in_order_and_then_the_end() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        let frames = [solid_colour_jpeg(RED, 1), solid_colour_jpeg(GREEN, 2), solid_colour_jpeg(RED, 3)];
+        file.write_all(&frames.concat()).unwrap();
+        file.write_all(&frames[0][..300]).unwrap();
+        let clock = Rc::new(ManualClock::default());
+        let mut source =
+            Recording::open(Some(file.path()), RecordingForm::Mjpeg, Some(2.0), PATIENCE, clock.clone())
+                .unwrap();
+        for frame in &frames {
+            let Next::Picture { jpeg, .. } = source.next_frame() else { panic!("a frame was expected") };
+            assert_eq!(jpeg.as_ref(), Some(frame));
+        }
+        assert!(matches!(source.next_frame(), Next::End));
+        assert_eq!(clock.uptime(), Duration::from_secs(1));
+    }
+
+    #[test]
+    fn a_pipe_that_gives_nothing_is_told_and_does_not_hang() {
+        let (reader, mut writer) = io::pipe().unwrap();
+        let clock = Rc::new(ManualClock::default());
+        let mut source = Recording {
+            file: File::from(OwnedFd::from(reader)),
+            splitter: Box::new(Y4mSplitter::default()),
+            pace: None,
+            piece: vec![0; PIECE],
+            ended: false,
+            fed: Duration::ZERO,
+            patience: PATIENCE,
+            clock: clock.clone(),
+        };
+        assert!(matches!(source.next_frame(), Next::Waiting));
+        assert_eq!(source.problem(), None);
+        clock.advance(PATIENCE);
+        assert_eq!(source.problem().as_deref(), Some("the recording has given nothing for 5 s"));
+        writer.write_all(b"YUV4MPEG2 W2 H2 Cmono\nFRAME\n\x10\x10\x10\x10").unwrap();
+        assert!(matches!(source.next_frame(), Next::Picture { .. }));
+        assert_eq!(source.problem(), None);
+        drop(writer);
+        assert!(matches!(source.next_frame(), Next::End));
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_is_named() {
+        let open = |path: &str| {
+            let clock = Rc::new(ManualClock::default());
+            Recording::open(Some(Path::new(path)), RecordingForm::Y4m, None, PATIENCE, clock)
+        };
+        let error = open("/no/such/file").err().unwrap();
+        assert_eq!(error.to_string(), "cannot open the recording `/no/such/file`");
+    }
+}
