@@ -35,7 +35,7 @@ const CASES: [(&str, &str); 6] = [
     ),
     (
         "stages",
-        "FROM scratch AS one\nCOPY --chown=5:6 src /x/y\nENV FROM_ONE=1\nFROM one AS two\nCOPY b.txt /x/y/\nFROM scratch\n\
+        "FROM scratch AS one\nCOPY --chown=5:6 src /x/y\nENV FROM_ONE=1\nFROM one AS two\nCOPY b.txt /x/\nFROM scratch\n\
          COPY --from=two /x /z\nCOPY --from=0 /x/y/one.py /\nCMD [\"/one.py\"]\n",
     ),
     (
