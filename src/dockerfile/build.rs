@@ -417,12 +417,11 @@ impl<'a> Builder<'a> {
             return Ok(Arc::clone(tree));
         }
         let stage = self.earlier(name, index).and_then(|earlier| self.stages.get(earlier)?.as_ref());
-        let tree = match stage {
-            Some(stage) => stage.tree.clone(),
-            None => {
-                let image = self.image(name, self.request.platform)?;
-                tree_of(&image).map_err(Problem::Image)?
-            }
+        let tree = if let Some(stage) = stage {
+            stage.tree.clone()
+        } else {
+            let image = self.image(name, self.request.platform)?;
+            tree_of(&image).map_err(Problem::Image)?
         };
         let tree = Arc::new(tree);
         self.images.insert(name.to_owned(), Arc::clone(&tree));

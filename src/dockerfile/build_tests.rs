@@ -9,6 +9,7 @@ use mynah_contracts::{Quiet, error_chain};
 use super::super::parse::parse;
 use super::*;
 use crate::oci::image::ImageParts;
+use crate::oci::layer::Source;
 use crate::oci::layer_cache::LayerCache;
 use crate::oci::layout::{Layout, LayoutWriter};
 use crate::oci::reference::ImageReference;
@@ -180,8 +181,8 @@ fn an_image_on_a_layout_follows_its_links_and_keeps_its_folders() {
 #[test]
 fn add_unpacks_an_archive() {
     let bench = Bench::new(&[]);
-    let mut layer = Layer::new(crate::oci::layer::Owner { uid: 3, gid: 4 }, 9);
-    layer.add_file("d/inside", 0o600, crate::oci::layer::Source::Bytes(b"x".to_vec())).unwrap();
+    let mut layer = Layer::new(Owner { uid: 3, gid: 4 }, 9);
+    layer.add_file("d/inside", 0o600, Source::Bytes(b"x".to_vec())).unwrap();
     let mut bytes = Vec::new();
     layer.write(&mut bytes, Path::new("memory")).unwrap();
     fs::write(bench.at("context/a.tar.gz"), &bytes).unwrap();

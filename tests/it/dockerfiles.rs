@@ -178,7 +178,7 @@ fn image(layout: &Path) -> (Value, Tree) {
             };
             let mut content = link.clone().unwrap_or_default().into_bytes();
             if header.entry_type() == tar::EntryType::Link {
-                content = tree[link.unwrap().trim_start_matches('/')].4.clone();
+                content.clone_from(&tree[link.unwrap().trim_start_matches('/')].4);
             }
             entry.read_to_end(&mut content).unwrap();
             let node = (
