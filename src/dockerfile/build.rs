@@ -9,7 +9,7 @@ use mynah_contracts::{Fault, Monitor, Platform};
 use crate::oci::OciError;
 use crate::oci::base::{BaseImage, BaseImages, BaseLayer};
 use crate::oci::image::Created;
-use crate::oci::layer::Layer;
+use crate::oci::layer::{Layer, Owner};
 use crate::oci::spec::{Empty, ImageConfig, PlatformFields};
 use crate::oci::tree::Tree;
 
@@ -309,7 +309,11 @@ impl<'a> Builder<'a> {
             Instruction::Workdir(path) => {
                 let path =
                     copy::absolute(state.config.config.working_dir.as_deref(), &expanded(state, path)?);
+                let user = state.config.config.user.as_deref().filter(|user| !user.is_empty());
+                let owner = user.map(|user| copy::owner(&state.tree, user, "USER")).transpose()?;
                 let mut change = copy::Change::new(&mut state.tree, self.request.created);
+                // The folder belongs to whoever will work in it.
+                change.owner = owner.unwrap_or(Owner::ROOT);
                 change.folder_with_parents(&path)?;
                 let layer = change.into_layer();
                 if !layer.is_empty() {
@@ -413,12 +417,11 @@ impl<'a> Builder<'a> {
             return Ok(Arc::clone(tree));
         }
         let stage = self.earlier(name, index).and_then(|earlier| self.stages.get(earlier)?.as_ref());
-        let tree = match stage {
-            Some(stage) => stage.tree.clone(),
-            None => {
-                let image = self.image(name, self.request.platform)?;
-                tree_of(&image).map_err(Problem::Image)?
-            }
+        let tree = if let Some(stage) = stage {
+            stage.tree.clone()
+        } else {
+            let image = self.image(name, self.request.platform)?;
+            tree_of(&image).map_err(Problem::Image)?
         };
         let tree = Arc::new(tree);
         self.images.insert(name.to_owned(), Arc::clone(&tree));

@@ -9,6 +9,7 @@ use mynah_contracts::{Quiet, error_chain};
 use super::super::parse::parse;
 use super::*;
 use crate::oci::image::ImageParts;
+use crate::oci::layer::Source;
 use crate::oci::layer_cache::LayerCache;
 use crate::oci::layout::{Layout, LayoutWriter};
 use crate::oci::reference::ImageReference;
@@ -151,7 +152,7 @@ CMD say $HOME
             vec!["srv/ 755 0:0", "srv/copy.txt 644 0:0 a\nb"],
         ]
     );
-    insta::assert_snapshot!(serde_json::to_string(&config.config).unwrap(), @"");
+    insta::assert_snapshot!(serde_json::to_string(&config.config).unwrap(), @r#"{"User":"10001","ExposedPorts":{"53/udp":{},"80/tcp":{}},"Env":["HOME=/srv/arm64","NAME=a b"],"Entrypoint":["/srv/main.py"],"Cmd":["/bin/sh","-c","say $HOME"],"Volumes":{"/data":{}},"WorkingDir":"/srv","Labels":{"by":"a b"},"StopSignal":"SIGINT","Healthcheck":{"Test":["CMD","/srv/main.py","check"],"Interval":30000000000}}"#);
     assert_eq!(config.history.len(), 4);
 }
 
@@ -180,8 +181,8 @@ fn an_image_on_a_layout_follows_its_links_and_keeps_its_folders() {
 #[test]
 fn add_unpacks_an_archive() {
     let bench = Bench::new(&[]);
-    let mut layer = Layer::new(crate::oci::layer::Owner { uid: 3, gid: 4 }, 9);
-    layer.add_file("d/inside", 0o600, crate::oci::layer::Source::Bytes(b"x".to_vec())).unwrap();
+    let mut layer = Layer::new(Owner { uid: 3, gid: 4 }, 9);
+    layer.add_file("d/inside", 0o600, Source::Bytes(b"x".to_vec())).unwrap();
     let mut bytes = Vec::new();
     layer.write(&mut bytes, Path::new("memory")).unwrap();
     fs::write(bench.at("context/a.tar.gz"), &bytes).unwrap();
@@ -220,14 +221,35 @@ fn what_people_read_when_it_cannot_be_done() {
         "FROM scratch\nCOPY --chmod=u+x a /",
         "FROM scratch\nADD https://example.com/a?token=1 /",
         "FROM scratch\nEXPOSE http",
-        "FROM scratch\nENV a=${b:?say b}",
+        "FROM scratch\nENV a=\"${b:?say b}\"",
         "FROM --platform=linux/amd64 scratch",
         "FROM --platform=windows/amd64 scratch",
     ]
     .into_iter()
     .map(|text| bench.build(text, &[]).err().unwrap())
     .collect();
-    insta::assert_snapshot!(told.join("\n"), @"");
+    insta::assert_snapshot!(told.join("\n"), @r#"
+    `…/context/Dockerfile` line 2: `RUN` starts programs inside the image, which needs a builder such as buildah
+    `…/context/Dockerfile` line 1: cannot use the base image `debian:bookworm`: `docker.io/library/debian:bookworm` is nowhere to be found for linux/arm64
+    `…/context/Dockerfile` line 1: `FROM $BASE` names no image: a variable is empty
+    `…/context/Dockerfile` line 1: `Debian!` is not an image such as `registry.example/name:tag` or `registry.example/name@sha256:…`
+    `…/context/Dockerfile` line 1: cannot use the base image `oci:none`: cannot read `…/context/none/oci-layout`: No such file or directory (os error 2)
+    `…/context/Dockerfile` line 1: the stage needs itself, `a`: stages would go in a circle
+    `…/context/Dockerfile` line 2: the stage needs a stage that comes later, `c`: stages would go in a circle
+    `…/context/Dockerfile` line 2: `none` matches nothing in `…/context`
+    `…/context/Dockerfile` line 2: `secret` matches nothing in `…/context` that .dockerignore lets through
+    `…/context/Dockerfile` line 2: `../a` leads out of the build context `…/context`
+    `…/context/Dockerfile` line 2: `etc` leads out of the build context `…/context`
+    `…/context/Dockerfile` line 2: there are 2 sources: the destination must be a folder, `/x/`
+    `…/context/Dockerfile` line 3: `/x` is no folder: none can be put in its place
+    `…/context/Dockerfile` line 2: `--chown` names `moby`, which is not in the image's /etc/passwd
+    `…/context/Dockerfile` line 2: `--chmod` is `u+x`, an octal number such as `755` is expected
+    `…/context/Dockerfile` line 2: fetching `https://example.com/a` is not supported
+    `…/context/Dockerfile` line 2: `http` is no port such as `80`, `53/udp`, `8000-8010`
+    `…/context/Dockerfile` line 2: the variable `b` is required: say b
+    `…/context/Dockerfile` line 1: the base image is for linux/amd64, not for linux/arm64
+    `…/context/Dockerfile` line 1: `--platform`: `windows/amd64` is not one of linux/amd64, linux/arm64, linux/arm/v7
+    "#);
     let given = bench.build("FROM scratch\nARG A\nCOPY a /", &[("A", "1"), ("B", "2")]).unwrap();
     assert_eq!(given.unused, ["B"]);
 }

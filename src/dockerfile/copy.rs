@@ -48,7 +48,7 @@ pub(super) struct Change<'a> {
     tree: &'a mut Tree,
     layer: Layer,
     /// Who owns folders that are made on the way.
-    owner: Owner,
+    pub(super) owner: Owner,
 }
 
 impl<'a> Change<'a> {
@@ -142,7 +142,7 @@ pub(super) struct Order<'a> {
 impl Order<'_> {
     /// Puts the sources into `tree` and gives the layer that does the same to an image.
     pub(super) fn carry_out(&self, tree: &mut Tree) -> Result<Layer, Problem> {
-        let owner = self.chown.map(|chown| owner(tree, chown)).transpose()?;
+        let owner = self.chown.map(|chown| owner(tree, chown, "--chown")).transpose()?;
         let mode = self.chmod.map(mode).transpose()?;
         let mut found = Vec::new();
         for source in self.sources {
@@ -180,11 +180,7 @@ impl Order<'_> {
             }
             if node.is_folder() {
                 // A folder's content is copied, not the folder itself.
-                let folder = change.resolve(&destination)?;
-                if !change.tree.is_folder(&folder) {
-                    change.parents(&folder)?;
-                    change.put(folder.clone(), settle(node))?;
-                }
+                let folder = change.folder_with_parents(&destination)?;
                 change.parents(&folder.child("x"))?;
                 for (inside, node) in below {
                     place_below(&mut change, &folder, &inside, settle(node))?;
@@ -360,8 +356,8 @@ fn read_archive(
     Ok(nodes)
 }
 
-/// `--chown`: numbers or names of the image, `user`, `user:group`. Without a group the user's number is it.
-fn owner(tree: &Tree, text: &str) -> Result<Owner, Problem> {
+/// `--chown` and `USER`, as `what` says: numbers or names of the image, `user`, `user:group`. Without a group the user's number is it.
+pub(super) fn owner(tree: &Tree, text: &str, what: &str) -> Result<Owner, Problem> {
     let (user, group) = match text.split_once(':') {
         Some((user, group)) => (user, Some(group).filter(|group| !group.is_empty())),
         None => (text, None),
@@ -380,7 +376,7 @@ fn owner(tree: &Tree, text: &str) -> Result<Owner, Problem> {
             })
             .ok_or_else(|| {
                 Problem::Text(format!(
-                    "`--chown` names `{}`, which is not in the image's {file}",
+                    "`{what}` names `{}`, which is not in the image's {file}",
                     name.escape_debug()
                 ))
             })
@@ -436,9 +432,9 @@ mod tests {
         for (text, uid, gid) in
             [("5", 5, 5), ("5:6", 5, 6), ("moby", 1000, 1001), ("moby:audio", 1000, 29), ("0:", 0, 0)]
         {
-            assert_eq!(owner(&tree, text).unwrap(), Owner { uid, gid }, "{text}");
+            assert_eq!(owner(&tree, text, "--chown").unwrap(), Owner { uid, gid }, "{text}");
         }
-        assert!(owner(&tree, "nobody").unwrap_err().to_string().contains("/etc/passwd"));
-        assert!(owner(&tree, "0:video").is_err());
+        assert!(owner(&tree, "nobody", "USER").unwrap_err().to_string().contains("/etc/passwd"));
+        assert!(owner(&tree, "0:video", "USER").is_err());
     }
 }

@@ -21,7 +21,7 @@ pub enum Problem {
         nearest: Option<&'static str>,
     },
     /// `RUN` starts programs of the image.
-    #[error("`RUN` starts programs inside the image, which needs a builder such as buildah or docker")]
+    #[error("`RUN` starts programs inside the image, which needs a builder such as buildah")]
     Run,
     /// Something else that is not carried out here.
     #[error("{0} is not supported")]

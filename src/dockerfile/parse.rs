@@ -487,7 +487,27 @@ mod tests {
         .into_iter()
         .map(refused)
         .collect();
-        insta::assert_snapshot!(told.join("\n"), @"");
+        insta::assert_snapshot!(told.join("\n"), @r#"
+    1: there is no `FROM`
+    1: `COPY` stands before the first `FROM`
+    1: `FROM` takes an image, and `AS` with a name
+    1: `1` cannot name a stage
+    2: there are two stages named `b`
+    3: `COPPY` is no instruction, did you mean `COPY`?
+    2: `FRUMP` is no instruction, did you mean `FROM`?
+    2: `COPY` takes at least one source and a destination
+    2: `--parents` of `COPY` is not supported
+    2: `--chown` of `COPY` needs a value: `--chown=…`
+    2: `ADD` has no `--from`, `COPY` has
+    2: `ENV` takes `name=value`
+    2: `ENV` has a value without a name
+    2: `1` in the array is no string
+    2: `SHELL` takes a JSON array
+    2: `HEALTHCHECK` takes `NONE` or `CMD` with a command
+    2: `ONBUILD`, which acts in images built on this one, is not supported
+    2: `USER` says nothing
+    2: the here-document `EOF` does not end
+    "#);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::child::{self, RunError};
 use crate::oci::base::BaseImage;
 
 /// The longest a build may take. Emulated builds take most of an hour.
-const LIMIT: Duration = Duration::from_secs(4 * 3600);
+const LIMIT: Duration = Duration::from_hours(4);
 
 /// The most characters of a builder's output in an error.
 const SHOWN: usize = 2000;

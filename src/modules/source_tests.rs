@@ -80,7 +80,7 @@ fn what_people_read_when_a_module_cannot_be_built() {
         let bench = Bench::new(module, dockerfile);
         let fault = bench.build(&[Platform::LinuxAmd64]).unwrap_err();
         let text = format!("{}\n  {}", fault.chain(), fault.hint().unwrap_or_default());
-        text.replace(&bench.at("").display().to_string(), "…/")
+        text.trim_end().replace(&bench.at("").display().to_string(), "…/")
     };
     let no_platform = MODULE.replace("\"amd64\"", "\"amd32\"");
     let tagged = MODULE.replace("/Camera\"", "/Camera:1\"");
@@ -94,7 +94,17 @@ fn what_people_read_when_a_module_cannot_be_built() {
         told(MODULE, "FROM scratch\nCOPPY a b"),
         told(MODULE, "FROM debian"),
     ];
-    insta::assert_snapshot!(told.join("\n"), @"");
+    insta::assert_snapshot!(told.join("\n"), @r#"
+    `…/modules/Camera/module.json` is not a valid module.json: EOF while parsing an object at line 1 column 1
+    `…/modules/Camera/module.json` has no Dockerfile for linux/amd64, only for: linux/arm64, linux/arm/v7
+      add it to `image.tag.platforms`, or leave the platform out of --platform
+    `…/modules/Camera/module.json`: `image.repository` is `host.example:5000/camera:1`: the tag is not its business
+    `…/modules/Camera/module.json`: the build option `--secret` is not supported
+    `…/modules/Camera/Dockerfile` line 3: `RUN` starts programs inside the image, which needs a builder such as buildah
+      give `--builder buildah` where it is installed, or make the files beforehand and COPY them
+    `…/modules/Camera/Dockerfile` line 2: `COPPY` is no instruction, did you mean `COPY`?
+    `…/modules/Camera/Dockerfile` line 1: cannot use the base image `debian`: `docker.io/library/debian:latest` is nowhere to be found
+    "#);
     let empty = tempfile::tempdir().unwrap();
     assert!(matches!(find(empty.path(), &|_| None), Err(ModuleError::NoModules(_))));
 }

@@ -171,6 +171,10 @@ pub struct ImageConfig {
 }
 
 /// What to start, and how. Docker writes `null` for what is absent.
+#[expect(
+    clippy::zero_sized_map_values,
+    reason = "the form has objects as members of a set, and sets as maps"
+)]
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct RunConfig {

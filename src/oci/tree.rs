@@ -170,7 +170,7 @@ impl Tree {
                 _ => {}
             }
             let next = here.child(&part);
-            let is_last = todo.iter().all(|part| part.is_empty());
+            let is_last = todo.iter().all(String::is_empty);
             match self.get(&next).map(|node| &node.kind) {
                 Some(NodeKind::Symlink(target)) if last || !is_last => {
                     links += 1;

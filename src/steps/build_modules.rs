@@ -249,7 +249,7 @@ Example:
         let mut modules = Vec::new();
         let mut changed = false;
         if let Some(model) = &plan.model {
-            let (module, new) = runtime_module(plan, model, &cache, &bases, created.clone(), context)?;
+            let (module, new) = runtime_module(plan, model, &cache, &bases, created.as_ref(), context)?;
             modules.push(module);
             changed |= new;
         }
@@ -302,7 +302,7 @@ fn runtime_module(
     model_folder: &Path,
     cache: &LayerCache,
     bases: &dyn BaseImages,
-    created: Option<Created>,
+    created: Option<&Created>,
     context: &Context<'_>,
 ) -> Result<(Module, bool), Fault> {
     let model: ModelCard = artifact::load(model_folder)?;
@@ -328,7 +328,7 @@ fn runtime_module(
             model: &model,
             model_folder,
             speech: speech.as_ref().map(|speech| (speech, clips.as_path())),
-            created: created.clone(),
+            created: created.cloned(),
         };
         let (descriptor, image) = contents.write(&mut layout, cache, RUNTIME_MODULE, context.monitor)?;
         manifests.push(descriptor);

@@ -165,6 +165,47 @@ fn a_layer_in_the_cache_is_taken_as_it_is_unless_it_is_damaged() {
 }
 
 #[test]
+fn several_platforms_on_a_base_are_one_index_beside_other_modules() {
+    let bench = Bench::new();
+    for (folder, machine) in [("linux-amd64", AMD64), ("linux-arm64", ARM64)] {
+        fs::create_dir_all(bench.at("programs").join(folder)).unwrap();
+        fs::write(bench.at("programs").join(folder).join("mynah-runtime"), program(machine)).unwrap();
+    }
+    fs::create_dir_all(bench.at("modules/base")).unwrap();
+    let card = r#"{"image":{"repository":"user/base","tag":{"version":"1","platforms":{"amd64":"D","arm64v8":"D"}}}}"#;
+    fs::write(bench.at("modules/base/module.json"), card).unwrap();
+    fs::write(bench.at("modules/base/D"), "FROM scratch\nARG TARGETARCH\nCOPY D /lib/$TARGETARCH\nENV A=1\n")
+        .unwrap();
+    let text = |name: &str| bench.at(name).display().to_string();
+    let (modules, bases) = (text("modules"), text("bases"));
+    let both = ("platform", "linux/arm64,linux/amd64");
+    bench.run(&[("model", ""), ("modules", &modules), ("out", &bases), both], None).unwrap();
+
+    let (programs, base) = (text("programs"), format!("oci:{bases}/base"));
+    bench.run(&[("modules", &modules), ("runtime", &programs), ("base", &base), both], None).unwrap();
+    let set = artifact::load::<ModuleSet>(&bench.at("images")).unwrap();
+    let names: Vec<_> =
+        set.modules.iter().map(|module| (module.name.as_str(), module.repository.as_str())).collect();
+    assert_eq!(names, [("mynah-runtime", "localhost/mynah/runtime"), ("base", "docker.io/user/base")]);
+    let (runtime, base) = (&set.modules[0], &set.modules[1]);
+    bench.layout().verify().unwrap();
+    for (image, base) in runtime.platforms.iter().zip(&base.platforms) {
+        let whole = bench.layout().image(runtime.index.digest, image.platform).unwrap();
+        assert_eq!(whole.config.config.env[0], "A=1");
+        assert_eq!(image.layers.len(), 4);
+        assert_eq!(image.layers[0], base.layers[0]);
+        assert_eq!(image.layers[3], runtime.platforms[0].layers[3], "one model for all");
+    }
+    assert_ne!(runtime.platforms[0].layers[1], runtime.platforms[1].layers[1]);
+
+    fs::remove_file(bench.at("programs/linux-amd64/mynah-runtime")).unwrap();
+    bench.fails(&[("runtime", &programs), both], "`mynah-runtime` for linux/amd64 was not found");
+    bench.fails(&[("platform", "linux/amd64,all")], "one of `linux/amd64`");
+    bench.fails(&[("model", "")], "`--model` (input `model`) is required");
+    bench.fails(&[("base", "oci:nowhere")], "cannot read `nowhere/oci-layout`");
+}
+
+#[test]
 fn the_source_date_is_written_where_there_is_one() {
     let bench = Bench::new();
     bench.run(&[], Some("2023-11-14T22:13:20Z")).unwrap();

@@ -35,7 +35,7 @@ const CASES: [(&str, &str); 6] = [
     ),
     (
         "stages",
-        "FROM scratch AS one\nCOPY --chown=5:6 src /x/y\nENV FROM_ONE=1\nFROM one AS two\nCOPY b.txt /x/y/\nFROM scratch\n\
+        "FROM scratch AS one\nCOPY --chown=5:6 src /x/y\nENV FROM_ONE=1\nFROM one AS two\nCOPY b.txt /x/\nFROM scratch\n\
          COPY --from=two /x /z\nCOPY --from=0 /x/y/one.py /\nCMD [\"/one.py\"]\n",
     ),
     (
@@ -178,7 +178,7 @@ fn image(layout: &Path) -> (Value, Tree) {
             };
             let mut content = link.clone().unwrap_or_default().into_bytes();
             if header.entry_type() == tar::EntryType::Link {
-                content = tree[link.unwrap().trim_start_matches('/')].4.clone();
+                content.clone_from(&tree[link.unwrap().trim_start_matches('/')].4);
             }
             entry.read_to_end(&mut content).unwrap();
             let node = (
