@@ -70,7 +70,7 @@ impl Place {
             Access::Credential(Credential::of_environment(&env, &location).unwrap().unwrap())
         });
         ImportRequest {
-            source: Source::Container(Container::new(client(), location, access)),
+            source: Source::Container(Box::new(Container::new(client(), location, access))),
             out: self.out(out),
             seed: 1,
             strict: false,

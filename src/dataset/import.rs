@@ -29,7 +29,7 @@ pub enum Source {
     /// A folder of this machine.
     Folder(PathBuf),
     /// A container of Blob Storage.
-    Container(Container),
+    Container(Box<Container>),
 }
 
 impl Source {

@@ -74,7 +74,7 @@ impl Origin {
                 TokenSource::discover(context.env, &client, connection).map_err(BlobError::from)?,
             ),
         };
-        Ok(Source::Container(Container::new(client, location.clone(), access)))
+        Ok(Source::Container(Box::new(Container::new(client, location.clone(), access))))
     }
 }
 
