@@ -24,9 +24,19 @@ pub fn without_secrets(command: &mut Command) -> &mut Command {
     command
 }
 
+/// Variables with which people hand credentials to the steps, beside the agent's.
+const CREDENTIALS: [&str; 6] = [
+    "SYSTEM_ACCESSTOKEN",
+    "CUSTOM_VISION_KEY",
+    "IOTHUB_CONNECTION_STRING",
+    "MYNAH_PULL_PASSWORD",
+    "MYNAH_REGISTRY_PASSWORD",
+    "SPEECH_KEY",
+];
+
 fn is_private(name: &str) -> bool {
     let name = name.to_ascii_uppercase();
-    name == "SYSTEM_ACCESSTOKEN"
+    CREDENTIALS.contains(&name.as_str())
         || ["INPUT_", "SECRET_", "ENDPOINT_", "SECUREFILE_"].iter().any(|prefix| name.starts_with(prefix))
 }
 
@@ -295,6 +305,7 @@ mod tests {
             "endpoint_url_x",
             "SECUREFILE_TICKET_1",
             "SYSTEM_ACCESSTOKEN",
+            "SPEECH_KEY",
         ] {
             assert!(is_private(private), "{private}");
         }

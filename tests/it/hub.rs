@@ -7,6 +7,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use mynah_testkit::iothub::{Behaviour, IotHub, KEY};
+use mynah_testkit::tokens::{CLIENT_ID, CLIENT_SECRET, TENANT, TokenService};
 use mynah_testkit::wire::Served;
 use serde_json::{Value, json};
 
@@ -140,6 +141,34 @@ fn a_device_that_fails_ends_in_an_error_that_names_it_and_the_earlier_deployment
     assert_eq!(bench.image("pi-2"), "registry.example/eye:1");
     assert!(!bench.folder.path().join("out/deployment-record.json").exists());
     bench.is_sound();
+}
+
+#[test]
+fn an_identity_signs_in_with_a_token_for_hubs_and_for_nothing_else() {
+    let bench = Bench::new();
+    let tokens = TokenService::start(0).unwrap();
+    let manifest = bench.manifest("registry.example/eye:1");
+    let signed_in = |secret: &str| {
+        let mut command = bench.command(&manifest);
+        command
+            .env_remove("IOTHUB_CONNECTION_STRING")
+            .env("INPUT_HUB", bench.served.url().replace("http://", ""))
+            .env("INPUT_DEVICE", "pi-1")
+            .env("AZURE_AUTHORITY_HOST", tokens.url())
+            .env("AZURE_TENANT_ID", TENANT)
+            .env("AZURE_CLIENT_ID", CLIENT_ID)
+            .env("AZURE_CLIENT_SECRET", secret);
+        ran(command)
+    };
+    signed_in(CLIENT_SECRET).well();
+    let shown = bench.double.bearers();
+    assert_eq!(shown.len(), 1);
+    assert!(tokens.gave(&shown[0], "https://iothubs.azure.net/.default"));
+    let refused = signed_in("wrong~client.secret");
+    assert_eq!(refused.code, Some(3), "{}", refused.stdout);
+    let secret = "wrong~client.secret";
+    let shown = refused.stdout.lines().filter(|line| !line.starts_with("##vso[task.setsecret]"));
+    assert!(shown.chain(refused.stderr.lines()).all(|line| !line.contains(secret)), "{}", refused.stdout);
 }
 
 #[test]

@@ -9,7 +9,7 @@ mod routes;
 mod sign_in;
 mod state;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::Result;
@@ -46,6 +46,7 @@ impl IotHub {
             ahead: 0,
             rate: 20,
             calls: VecDeque::new(),
+            bearers: BTreeSet::new(),
             gaps: Vec::new(),
             page: 100,
             max_configurations: 100,
@@ -189,6 +190,11 @@ impl IotHub {
     /// The module identities of a device.
     pub fn modules(&self, device: &str) -> Vec<String> {
         self.lock().devices.get(device).map(|d| d.modules.keys().cloned().collect()).unwrap_or_default()
+    }
+
+    /// The bearer tokens with which it was asked.
+    pub fn bearers(&self) -> Vec<String> {
+        self.lock().bearers.iter().cloned().collect()
     }
 
     /// Calls that left a device without any deployment.

@@ -87,6 +87,9 @@ async fn guard(AxumState(hub): AxumState<IotHub>, request: Request, next: Next) 
     let ahead = hub.lock().ahead;
     sign_in::check(request.headers(), ahead)
         .map_err(|why| Refusal::new(401, "IotHubUnauthorizedAccess", format!("Unauthorized: {why}")))?;
+    if let Some(token) = sign_in::bearer(request.headers()) {
+        hub.lock().bearers.insert(token.to_owned());
+    }
     let query = request.uri().query().unwrap_or_default();
     if !query.split('&').any(|pair| pair == "api-version=2021-04-12") {
         hub.wire.violation(format!("{} has no api-version=2021-04-12", request.uri()));

@@ -107,6 +107,8 @@ pub(super) struct State {
     /// Calls to configurations allowed a minute.
     pub(super) rate: usize,
     pub(super) calls: VecDeque<Instant>,
+    /// The bearer tokens that were shown.
+    pub(super) bearers: BTreeSet<String>,
     /// Devices that were left without any deployment, with the call that did it.
     pub(super) gaps: Vec<String>,
     pub(super) page: usize,
