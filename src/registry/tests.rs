@@ -11,7 +11,7 @@ use mynah_testkit::registry::{Fault, Guard, Mishap, Registry as Double, Stage};
 use super::blobs::Repository;
 use super::push::Homes;
 use super::session::{Pace, Scope};
-use super::{Moved, Registry, RegistryError, RegistryImages, SignIn};
+use super::{Attachment, Moved, Registry, RegistryError, RegistryImages, SignIn};
 use crate::agent::Env;
 use crate::http::{Client, Policy, block_on};
 use crate::oci::base::BaseImages as _;
@@ -511,7 +511,14 @@ fn what_refers_to_an_image_is_listed_by_every_registry() {
         push(&registry, &image, "v1").unwrap();
         let scope = Scope::push(REPOSITORY);
         let repository = Repository { session: &registry.session, path: REPOSITORY, scope: &scope };
+        let attachment =
+            Attachment { artifact_type: "test/kind", media_type: "test/document", bytes: b"{}".to_vec() };
+        for _ in 0..2 {
+            block_on(&Quiet, repository.attach(&image.index, &attachment)).unwrap();
+        }
         let listed = block_on(&Quiet, repository.referrers(image.index.digest)).unwrap();
-        assert_eq!(listed, []);
+        let kinds: Vec<_> = listed.iter().map(|one| one.artifact_type.as_deref()).collect();
+        assert_eq!(kinds, [Some("test/kind")]);
+        assert!(double.manifest(REPOSITORY, &listed[0].manifest.digest.to_string()).is_some());
     }
 }

@@ -227,6 +227,12 @@ impl Registry {
         self.shared.lock().store.tags(repository)
     }
 
+    /// What refers to the manifest `subject`, as descriptors; nothing where the registry keeps no such list.
+    pub fn referrers(&self, repository: &str, subject: &str) -> Vec<serde_json::Value> {
+        let inside = self.shared.lock();
+        if inside.store.knows_referrers { inside.store.referrers(repository, subject) } else { Vec::new() }
+    }
+
     /// Puts a blob into a repository.
     pub fn put_blob(&self, repository: &str, bytes: &[u8]) -> Sha256Digest {
         self.shared.lock().store.put_blob(repository, bytes.to_vec())
