@@ -5,15 +5,16 @@ mod attest;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use mynah_contracts::{Diagnosis, Fault, FaultKind, Module, ModuleSet, Monitor};
+use mynah_contracts::{Diagnosis, Fault, FaultKind, Module, ModuleSet};
 
-use crate::agent::{Env, InputError, Inputs, OptionKind, OptionSpec};
+use crate::agent::{InputError, Inputs, OptionKind, OptionSpec};
 use crate::http;
 use crate::oci::archive;
 use crate::oci::reference::{ImageReference, Repository};
 use crate::oci::spec::Descriptor;
 use crate::provenance::signature::Signer;
 use crate::registry::{Homes, Moved, Registry, RegistryError, SignIn, split};
+use crate::step::Context;
 
 pub(crate) use attest::signatures;
 
@@ -142,7 +143,7 @@ impl Publishing {
         &self,
         set: &mut ModuleSet,
         out: &Path,
-        monitor: &dyn Monitor,
+        context: &Context<'_>,
     ) -> Result<Option<String>, Fault> {
         let mut modules = set.modules.clone();
         if let Some(tag) = &self.tag {
@@ -154,7 +155,7 @@ impl Publishing {
         if let Some(prefix) = &self.push {
             let pushes =
                 modules.iter().map(|module| Push::to(prefix, module)).collect::<Result<Vec<_>, _>>()?;
-            let moved = self.push(prefix, &pushes, out, monitor)?;
+            let moved = self.push(prefix, &pushes, out, context)?;
             modules = pushes.into_iter().map(|push| push.module).collect();
             said.push(sentence(moved));
         }
@@ -168,9 +169,9 @@ impl Publishing {
         Ok((!said.is_empty()).then(|| said.join(", ")))
     }
 
-    fn push(&self, prefix: &str, pushes: &[Push], out: &Path, monitor: &dyn Monitor) -> Result<Moved, Fault> {
+    fn push(&self, prefix: &str, pushes: &[Push], out: &Path, context: &Context<'_>) -> Result<Moved, Fault> {
         let signer = self.sign_key.as_deref().map(Signer::read).transpose()?;
-        let env = Env::capture();
+        let Context { env, monitor, .. } = *context;
         let sign_in = SignIn::new(env.clone(), self.connection.clone(), self.insecure);
         let name = prefix.split_once('/').map_or(prefix, |(registry, _)| registry);
         let registry = Registry::new(name, &sign_in, monitor)?;
@@ -182,8 +183,7 @@ impl Publishing {
                 let folder = module.layout.below(out);
                 let index = descriptor(&module.index);
                 let moved = registry.push(&folder, &index, path, &module.tag, &homes, monitor).await?;
-                let attested =
-                    attest::attest(&registry, path, &folder, module, signer.as_ref(), &env).await?;
+                let attested = attest::attest(&registry, path, &folder, module, signer.as_ref(), env).await?;
                 all = all.and(moved).and(attested);
                 for layer in module.platforms.iter().flat_map(|image| &image.layers) {
                     homes.entry(layer.digest).or_insert_with(|| path.to_owned());

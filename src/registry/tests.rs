@@ -33,17 +33,16 @@ struct Image {
 
 /// An image whose upper layer holds `model`.
 fn image(model: &[u8]) -> Image {
-    let (folder, kept) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (folder, cache) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let mut layout = LayoutWriter::open(folder.path()).unwrap();
-    let (mut layers, mut diff_ids) = (Vec::new(), Vec::new());
-    for (name, bytes) in [("program", b"the program".as_slice()), ("model", model)] {
+    let contents = [("program", b"the program".as_slice()), ("model", model)].map(|(name, bytes)| {
         let mut layer = Layer::new(Owner::ROOT, 0);
         layer.add_file(name, 0o644, Source::Bytes(bytes.to_vec())).unwrap();
-        let cache = LayerCache::new(kept.path());
-        let (descriptor, written) = layout.add_layers(&[layer], &cache).unwrap().remove(0);
-        layers.push(descriptor);
-        diff_ids.push(written.diff_id);
-    }
+        layer
+    });
+    let added = layout.add_layers(&contents, &LayerCache::new(cache.path())).unwrap();
+    let diff_ids = added.iter().map(|(_, written)| written.diff_id).collect();
+    let layers: Vec<_> = added.into_iter().map(|(descriptor, _)| descriptor).collect();
     let config = ImageConfig {
         created: None,
         author: None,
