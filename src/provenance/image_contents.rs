@@ -2,16 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufReader, Read};
+use std::path::Path;
 
 use flate2::read::MultiGzDecoder;
 use mynah_contracts::{Hasher, Sha256Digest};
+use serde::{Deserialize, Serialize};
 
 use crate::oci::OciError;
 use crate::oci::entry_path::EntryPath;
 use crate::oci::layout::{Image, Layout};
 use crate::oci::runtime_image::PROGRAM;
-use crate::oci::spec::media_type;
+use crate::oci::spec::{Descriptor, canonical, media_type};
 use crate::oci::tar_stream::{self, Kind};
+use crate::staging;
 
 /// Where dpkg keeps the list of installed packages.
 const STATUS: &str = "var/lib/dpkg/status";
@@ -35,7 +38,7 @@ pub(crate) struct ImageContents {
 }
 
 /// An installed Debian package.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub(crate) struct DebianPackage {
     /// Its name.
     pub(crate) name: String,
@@ -47,52 +50,83 @@ pub(crate) struct DebianPackage {
     pub(crate) source: Option<String>,
 }
 
+/// What one layer holds; it is a function of the layer's digest.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+struct LayerContents {
+    program: Option<Sha256Digest>,
+    /// The lists of packages, by their place in the image.
+    lists: BTreeMap<String, Vec<DebianPackage>>,
+}
+
 impl ImageContents {
-    /// Looks into the layers of `image`, upper ones hiding lower ones.
+    /// Looks into the layers of `image`, upper ones hiding lower ones. What was found in a layer is kept below
+    /// `cache`; a cache that cannot be written costs time, never the work.
     ///
     /// # Errors
     /// When a layer cannot be read or is not the one its descriptor promises.
-    pub(crate) fn of(layout: &Layout, image: &Image) -> Result<Self, OciError> {
+    pub(crate) fn of(layout: &Layout, image: &Image, cache: &Path) -> Result<Self, OciError> {
         let mut program = None;
-        let mut lists: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+        let mut lists = BTreeMap::new();
         for (position, layer) in image.manifest.layers.iter().enumerate() {
             let made_by = image.config.history.get(position).and_then(|made| made.created_by.as_deref());
             let ours = made_by.filter(|by| by.starts_with("mynah "));
             if ours.is_some_and(|by| WITHOUT_SOFTWARE.iter().any(|end| by.ends_with(end))) {
                 continue;
             }
-            let mut blob = layout.blob(layer)?;
-            let gzipped = layer.media_type != media_type::LAYER_TAR;
-            {
-                let reader = BufReader::with_capacity(1 << 17, &mut blob);
-                let archive: Box<dyn Read + '_> =
-                    if gzipped { Box::new(MultiGzDecoder::new(reader)) } else { Box::new(reader) };
-                tar_stream::for_each(archive, &layer.digest.to_string(), |entry| {
-                    let Ok(path) = EntryPath::parse(&entry.name) else { return Ok(()) };
-                    if entry.kind != Kind::File {
-                        return Ok(());
-                    }
-                    let name = path.to_string();
-                    let broken = |source| OciError::LayerStream { layer: layer.digest.to_string(), source };
-                    if name == PROGRAM.trim_start_matches('/') {
-                        let mut hasher = Hasher::new();
-                        let mut body = entry.body;
-                        std::io::copy(&mut body, &mut hasher).map_err(broken)?;
-                        program = Some(hasher.finish());
-                    } else if name == STATUS || is_in_status_folder(&name) {
-                        let mut bytes = Vec::new();
-                        entry.body.take(MAX_STATUS).read_to_end(&mut bytes).map_err(broken)?;
-                        lists.insert(name, bytes);
-                    }
-                    Ok(())
-                })?;
-            }
-            blob.finish()?;
+            let record = cache.join("software").join(format!("{}.json", layer.digest.hex()));
+            let kept = std::fs::read(&record).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+            let found: LayerContents = if let Some(kept) = kept {
+                kept
+            } else {
+                let found = LayerContents::of(layout, layer)?;
+                if let Err(error) = staging::write_file(&record, &canonical(&found)) {
+                    tracing::debug!("{}", mynah_contracts::error_chain(&error));
+                }
+                found
+            };
+            program = found.program.or(program);
+            lists.extend(found.lists);
         }
-        let mut packages: Vec<_> = lists.values().flat_map(|list| packages(list)).collect();
+        let mut packages: Vec<_> = lists.into_values().flatten().collect();
         packages.sort();
         packages.dedup();
         Ok(Self { program, packages })
+    }
+}
+
+impl LayerContents {
+    fn of(layout: &Layout, layer: &Descriptor) -> Result<Self, OciError> {
+        let mut found = Self::default();
+        let mut blob = layout.blob(layer)?;
+        {
+            let reader = BufReader::with_capacity(1 << 17, &mut blob);
+            let archive: Box<dyn Read + '_> = if layer.media_type == media_type::LAYER_TAR {
+                Box::new(reader)
+            } else {
+                Box::new(MultiGzDecoder::new(reader))
+            };
+            tar_stream::for_each(archive, &layer.digest.to_string(), |entry| {
+                let Ok(path) = EntryPath::parse(&entry.name) else { return Ok(()) };
+                if entry.kind != Kind::File {
+                    return Ok(());
+                }
+                let name = path.to_string();
+                let broken = |source| OciError::LayerStream { layer: layer.digest.to_string(), source };
+                if name == PROGRAM.trim_start_matches('/') {
+                    let mut hasher = Hasher::new();
+                    let mut body = entry.body;
+                    std::io::copy(&mut body, &mut hasher).map_err(broken)?;
+                    found.program = Some(hasher.finish());
+                } else if name == STATUS || is_in_status_folder(&name) {
+                    let mut bytes = Vec::new();
+                    entry.body.take(MAX_STATUS).read_to_end(&mut bytes).map_err(broken)?;
+                    found.lists.insert(name, packages(&bytes));
+                }
+                Ok(())
+            })?;
+        }
+        blob.finish()?;
+        Ok(found)
     }
 }
 

@@ -15,6 +15,15 @@ use crate::provenance::signature::{self, Signer};
 use crate::provenance::{sbom, statement};
 use crate::registry::{ArtifactManifest, Moved, Registry, RegistryError, Repository, Scope, read_document};
 
+/// What a statement and a list of software are made with, beside the image.
+#[derive(Clone, Copy)]
+pub(super) struct Surroundings<'a> {
+    /// May name the pipeline's sources.
+    pub(super) env: &'a Env,
+    /// Where what was found in layers is kept.
+    pub(super) cache: &'a Path,
+}
+
 /// Attaches to the module's image in `path` what is not attached yet. `folder` is its layout.
 ///
 /// The statement is attached last: where it is there, so is the rest.
@@ -27,7 +36,7 @@ pub(super) async fn attest(
     folder: &Path,
     module: &Module,
     signer: Option<&Signer>,
-    env: &Env,
+    with: Surroundings<'_>,
 ) -> Result<Moved, RegistryError> {
     let scope = Scope::push(path);
     let repository = registry.repository(path, &scope);
@@ -38,14 +47,14 @@ pub(super) async fn attest(
         let layout = Layout::open(folder)?;
         for built in &module.platforms {
             let image = layout.image(index.digest, built.platform)?;
-            let contents = ImageContents::of(&layout, &image)?;
+            let contents = ImageContents::of(&layout, &image, with.cache)?;
             let document = sbom::attachment(&module.name, built.platform, &contents);
             moved = moved.and(repository.attach(&image.descriptor, &document).await?);
         }
         let texts: Index = serde_json::from_slice(&read_document(&layout, &index)?).map_err(|source| {
             OciError::Document { what: index.digest.to_string(), form: "image index", source }
         })?;
-        let document = statement::attachment(module, &texts.annotations, env);
+        let document = statement::attachment(module, &texts.annotations, with.env);
         moved = moved.and(repository.attach(&index, &document).await?);
     }
     if let Some(signer) = signer {

@@ -89,6 +89,15 @@ impl Diagnosis for UnfitName {
     }
 }
 
+/// The folders publishing works with.
+#[derive(Clone, Copy, Debug)]
+pub struct Places<'a> {
+    /// What the step writes to; the modules' layouts lie below it.
+    pub out: &'a Path,
+    /// What is kept from run to run.
+    pub cache: &'a Path,
+}
+
 /// A module and the repository it is pushed to.
 struct Push {
     module: Module,
@@ -134,7 +143,12 @@ impl Publishing {
         }
     }
 
-    /// Publishes the modules, whose layouts lie below `out`, and says in a line what was moved; nothing where
+    /// Whether registries other than this machine may be spoken to without encryption.
+    pub fn is_insecure(&self) -> bool {
+        self.insecure
+    }
+
+    /// Publishes the modules and says in a line what was moved; nothing where
     /// nothing was asked for. `set` then names the modules where they were pushed to.
     ///
     /// # Errors
@@ -142,7 +156,7 @@ impl Publishing {
     pub fn run(
         &self,
         set: &mut ModuleSet,
-        out: &Path,
+        places: Places<'_>,
         context: &Context<'_>,
     ) -> Result<Option<String>, Fault> {
         let mut modules = set.modules.clone();
@@ -155,12 +169,13 @@ impl Publishing {
         if let Some(prefix) = &self.push {
             let pushes =
                 modules.iter().map(|module| Push::to(prefix, module)).collect::<Result<Vec<_>, _>>()?;
-            let moved = self.push(prefix, &pushes, out, context)?;
+            let moved = self.push(prefix, &pushes, places, context)?;
             modules = pushes.into_iter().map(|push| push.module).collect();
             said.push(sentence(moved));
         }
         if let Some(path) = &self.archive {
-            let layouts: Vec<PathBuf> = modules.iter().map(|module| module.layout.below(out)).collect();
+            let layouts: Vec<PathBuf> =
+                modules.iter().map(|module| module.layout.below(places.out)).collect();
             let images = modules.iter().zip(&layouts).map(|(module, layout)| entry(module, layout));
             archive::write(path, &images.collect::<Vec<_>>())?;
             said.push(format!("wrote {}", path.display()));
@@ -169,9 +184,16 @@ impl Publishing {
         Ok((!said.is_empty()).then(|| said.join(", ")))
     }
 
-    fn push(&self, prefix: &str, pushes: &[Push], out: &Path, context: &Context<'_>) -> Result<Moved, Fault> {
+    fn push(
+        &self,
+        prefix: &str,
+        pushes: &[Push],
+        places: Places<'_>,
+        context: &Context<'_>,
+    ) -> Result<Moved, Fault> {
         let signer = self.sign_key.as_deref().map(Signer::read).transpose()?;
         let Context { env, monitor, .. } = *context;
+        let surroundings = attest::Surroundings { env, cache: places.cache };
         let sign_in = SignIn::new(env.clone(), self.connection.clone(), self.insecure);
         let name = prefix.split_once('/').map_or(prefix, |(registry, _)| registry);
         let registry = Registry::new(name, &sign_in, monitor)?;
@@ -180,10 +202,11 @@ impl Publishing {
             let mut all = Moved::default();
             for Push { module, repository } in pushes {
                 let path = split(repository).1;
-                let folder = module.layout.below(out);
+                let folder = module.layout.below(places.out);
                 let index = descriptor(&module.index);
                 let moved = registry.push(&folder, &index, path, &module.tag, &homes, monitor).await?;
-                let attested = attest::attest(&registry, path, &folder, module, signer.as_ref(), env).await?;
+                let attested =
+                    attest::attest(&registry, path, &folder, module, signer.as_ref(), surroundings).await?;
                 all = all.and(moved).and(attested);
                 for layer in module.platforms.iter().flat_map(|image| &image.layers) {
                     homes.entry(layer.digest).or_insert_with(|| path.to_owned());

@@ -113,16 +113,24 @@ impl Repository<'_> {
         let url = self.session.address.api(&format!("{}/referrers/{digest}", self.path));
         let request = Request::get(url).header("accept", media_type::INDEX).also(&[400, 404, 405]);
         let answer = self.session.send(request, self.scope, &doing).await?;
-        let bytes = if answer.status() < 400 {
-            answer.into_bytes()
-        } else {
-            match self.manifest(&referrers_tag(digest)).await? {
-                Some(index) => index.bytes,
-                None => return Ok(Vec::new()),
-            }
-        };
-        let list: Referrers = serde_json::from_slice(&bytes)
-            .map_err(|error| self.session.odd(&doing, format!("with no image index ({error})")))?;
+        if answer.status() >= 400 {
+            return self.listed_by_tag(digest).await;
+        }
+        self.list(answer.bytes(), &doing)
+    }
+
+    /// The list under the tag that stands in the place of a registry's own.
+    async fn listed_by_tag(&self, digest: Sha256Digest) -> Result<Vec<Referrer>, RegistryError> {
+        let tag = referrers_tag(digest);
+        match self.manifest(&tag).await? {
+            Some(index) => self.list(&index.bytes, &format!("read the list `{}:{tag}`", self.shown())),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    fn list(&self, bytes: &[u8], doing: &str) -> Result<Vec<Referrer>, RegistryError> {
+        let list: Referrers = serde_json::from_slice(bytes)
+            .map_err(|error| self.session.odd(doing, format!("with no image index ({error})")))?;
         Ok(list.manifests)
     }
 
@@ -135,7 +143,7 @@ impl Repository<'_> {
         subject: Sha256Digest,
         referrer: Referrer,
     ) -> Result<(), RegistryError> {
-        let mut manifests = self.referrers(subject).await?;
+        let mut manifests = self.listed_by_tag(subject).await?;
         if manifests.iter().any(|known| known.manifest.digest == referrer.manifest.digest) {
             return Ok(());
         }

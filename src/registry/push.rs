@@ -102,7 +102,8 @@ impl Registry {
             .try_fold(Moved::default(), |sum, moved| async move { Ok(sum.and(moved)) })
             .await?;
         for (descriptor, bytes) in documents.manifests.iter().chain([&documents.index]) {
-            if !target.has_manifest(descriptor.digest).await? {
+            // With blobs that were not there, no manifest can have been.
+            if moved.sent > 0 || !target.has_manifest(descriptor.digest).await? {
                 target.put_manifest(&descriptor.digest.to_string(), &descriptor.media_type, bytes).await?;
             }
         }

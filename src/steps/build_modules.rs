@@ -23,7 +23,7 @@ use crate::oci::layout::LayoutWriter;
 use crate::oci::reference::{ImageReferenceError, Repository};
 use crate::oci::runtime_image::Contents;
 use crate::oci::{OciError, elf};
-use crate::publish::{self, Publishing};
+use crate::publish::{self, Places, Publishing};
 use crate::registry::{RegistryImages, SignIn};
 use crate::secret::Secret;
 use crate::speech::{self, Engine, Espeak, SpeechMap};
@@ -258,7 +258,7 @@ Examples:
     fn run(&self, plan: &Plan, context: &Context<'_>) -> Result<Outcome, Fault> {
         let created = context.created.as_deref().and_then(moment);
         let cache = LayerCache::new(&plan.cache);
-        let sign_in = SignIn::new(context.env.clone(), None, false);
+        let sign_in = SignIn::new(context.env.clone(), None, plan.publishing.is_insecure());
         let bases = RegistryImages::new(sign_in, plan.cache.join("bases"), context.monitor);
         let mut modules = Vec::new();
         let mut changed = false;
@@ -290,7 +290,8 @@ Examples:
         }
         let names: Vec<_> = modules.iter().map(|module| format!("`{}`", module.name)).collect();
         let mut set = ModuleSet { schema_version: SchemaVersion::CURRENT, tool: Tool::current(), modules };
-        let published = plan.publishing.run(&mut set, &plan.out, context)?;
+        let places = Places { out: &plan.out, cache: &plan.cache };
+        let published = plan.publishing.run(&mut set, places, context)?;
         let first = set.modules.first().map(|first| (first.pinned(), first.index.digest, first.tag.clone()));
         let published = published.map(|published| format!("; {published}")).unwrap_or_default();
         changed |= write_if_different(&plan.out.join(ModuleSet::FILE), &to_json(&set))?;

@@ -1,4 +1,4 @@
-//! Debian's docker-registry with passwords, read back by skopeo, unpacked by umoci, started in a changed root.
+//! Debian's docker-registry with passwords, read back by skopeo, unpacked by umoci, started.
 
 use std::fs;
 use std::net::{TcpListener, TcpStream};
@@ -116,6 +116,9 @@ fn debian_s_registry_takes_an_image_and_others_read_it_back() {
     assert!(unpacked.status.success(), "{}", String::from_utf8_lossy(&unpacked.stderr));
     let program = bundle.join("rootfs/usr/local/bin/mynah-runtime");
     assert!(fs::read(&program).unwrap() == fs::read(crate::given::runtime()).unwrap());
+
+    let started = Command::new(&program).arg("--version").output().unwrap();
+    assert!(started.status.success(), "what was unpacked does not start");
 
     // Unchanged: nothing moves. The wrong password: said so.
     let ran = work.build(&push, &ENV).well();

@@ -16,6 +16,21 @@ pub(super) fn signing_key(path: &Path) -> PathBuf {
     path.to_owned()
 }
 
+/// Fails the test unless OpenSSL, where it is installed, accepts the signature (base64) of `payload`.
+pub(super) fn openssl_accepts(public: &Path, payload: &[u8], signature: &str, scratch: &Path) {
+    use base64::Engine as _;
+    if !installed(&[("openssl", "version")]) {
+        return;
+    }
+    let (signed, bytes) = (scratch.join("payload"), scratch.join("signature"));
+    std::fs::write(&signed, payload).unwrap();
+    std::fs::write(&bytes, base64::engine::general_purpose::STANDARD.decode(signature).unwrap()).unwrap();
+    let mut command = Command::new("openssl");
+    command.args(["dgst", "-sha256", "-verify"]).arg(public).arg("-signature").args([&bytes, &signed]);
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
 /// What refers to `subject`, from the registry's list or from the tag in its place.
 pub(super) fn referrers(registry: &Registry, repository: &str, subject: &str) -> Vec<Value> {
     let own = registry.referrers(repository, subject);

@@ -63,7 +63,11 @@ fn software_statement_and_signature_are_attached_once() {
         let (digest, index) = (Sha256Digest::of(&index), serde_json::from_slice::<Value>(&index).unwrap());
         let (_, signature) = registry.manifest(name, &format!("sha256-{}.sig", digest.hex())).unwrap();
         let signature: Value = serde_json::from_slice(&signature).unwrap();
-        assert!(signature["layers"][0]["annotations"]["dev.cosignproject.cosign/signature"].is_string());
+        let layer = &signature["layers"][0];
+        let text = layer["annotations"]["dev.cosignproject.cosign/signature"].as_str().unwrap();
+        let payload = registry.blob(name, layer["digest"].as_str().unwrap().parse().unwrap()).unwrap();
+        assert!(String::from_utf8_lossy(&payload).contains(&digest.to_string()));
+        super::peers::openssl_accepts(&work.path("key.pub"), &payload, text, work.root.path());
 
         let attached = |subject: &str, kind: &str| -> Value {
             let list = super::peers::referrers(&registry, name, subject);
