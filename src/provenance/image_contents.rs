@@ -67,8 +67,11 @@ impl ImageContents {
     pub(crate) fn of(layout: &Layout, image: &Image, cache: &Path) -> Result<Self, OciError> {
         let mut program = None;
         let mut lists = BTreeMap::new();
+        let made: Vec<_> = image.config.history.iter().filter(|made| !made.empty_layer).collect();
+        // A history of other length says nothing of which layer is which.
+        let known = made.len() == image.manifest.layers.len();
         for (position, layer) in image.manifest.layers.iter().enumerate() {
-            let made_by = image.config.history.get(position).and_then(|made| made.created_by.as_deref());
+            let made_by = made.get(position).filter(|_| known).and_then(|made| made.created_by.as_deref());
             let ours = made_by.filter(|by| by.starts_with("mynah "));
             if ours.is_some_and(|by| WITHOUT_SOFTWARE.iter().any(|end| by.ends_with(end))) {
                 continue;

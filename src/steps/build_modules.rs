@@ -301,7 +301,11 @@ Examples:
         let (image, digest, tag) =
             first.map(|(image, digest, tag)| (image, digest.to_string(), tag)).unwrap_or_default();
         Ok(Outcome {
-            headline: format!("{said} {} for {}, image {image}{published}", names.join(", "), platforms.join(", ")),
+            headline: format!(
+                "{said} {} for {}, image {image}{published}",
+                names.join(", "),
+                platforms.join(", ")
+            ),
             variables: vec![
                 ("images", folder.display().to_string()),
                 ("image", image),
