@@ -7,8 +7,12 @@ use std::process::ExitCode;
 use mynah::agent::{Env, Inputs};
 use mynah::entry;
 use mynah::manifest::command;
+use mynah::trace;
 use mynah::walk::{self, Plan, Walk};
 use mynah_trainer::Embedded;
+
+/// The image `trace` begins with.
+const IMAGE: &str = "image";
 
 fn main() -> ExitCode {
     let run = Inputs::arguments(
@@ -27,6 +31,11 @@ fn main() -> ExitCode {
             .action(clap::ArgAction::SetTrue)
             .help("Show what would be done, and do nothing"),
     );
+    let tracing = Inputs::arguments(
+        entry::shell("trace", "From an image back to the model, the dataset and the photos", trace::DETAILS),
+        trace::OPTIONS,
+    )
+    .arg(clap::Arg::new(IMAGE).value_name("IMAGE").required(true).help("The image, best with its digest"));
     let command = clap::Command::new("mynah")
         .version(env!("CARGO_PKG_VERSION"))
         .about("Turns a folder of labelled photos into a device that says what it sees")
@@ -38,6 +47,7 @@ fn main() -> ExitCode {
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommand(run)
+        .subcommand(tracing)
         .subcommand(
             clap::Command::new("manifest")
                 .about("Work with deployment manifests")
@@ -51,6 +61,7 @@ fn main() -> ExitCode {
     };
     match matches.subcommand() {
         Some(("run", matches)) => walk(matches),
+        Some(("trace", matches)) => trace_image(matches),
         Some(("manifest", matches)) => matches.subcommand_matches("diff").map_or(ExitCode::FAILURE, diff),
         _ => ExitCode::FAILURE,
     }
@@ -84,6 +95,18 @@ fn walk(matches: &clap::ArgMatches) -> ExitCode {
             exporter: |backbone| Box::new(Embedded::new(backbone)),
         };
         console.result(walk.run(&plan, &entry::context(&*console, &env)?)?.trim_end());
+        Ok(())
+    })
+}
+
+/// `mynah trace IMAGE`.
+fn trace_image(matches: &clap::ArgMatches) -> ExitCode {
+    let env = Env::capture();
+    let console = entry::console(&env, matches);
+    entry::conclude(&*console, || {
+        let inputs = Inputs::collect(trace::OPTIONS, matches, &env);
+        let image = matches.get_one::<String>(IMAGE).map_or("", String::as_str);
+        console.result(trace::Plan::new(image, &inputs)?.run(&env, &*console)?.trim_end());
         Ok(())
     })
 }

@@ -94,23 +94,30 @@ impl Connection {
         let whole = env
             .get(&format!("ENDPOINT_AUTH_{id}"))
             .and_then(|text| serde_json::from_str::<Authorization>(text).ok());
+        let mut data: BTreeMap<String, String> = env
+            .starting_with(&format!("ENDPOINT_DATA_{id}_"))
+            .map(|(key, value)| (key.to_ascii_uppercase(), value.to_owned()))
+            .collect();
         let mut parameters = BTreeMap::new();
+        let mut take = |key: String, value: String| {
+            if is_public(&key) {
+                data.insert(key, value);
+            } else {
+                parameters.insert(key, secret(value));
+            }
+        };
         let mut scheme = env.get(&format!("ENDPOINT_AUTH_SCHEME_{id}")).map(str::to_owned);
         if let Some(whole) = whole {
             scheme = scheme.or(whole.scheme);
             for (key, value) in whole.parameters {
                 if let Some(value) = value.filter(|value| !value.is_empty()) {
-                    parameters.insert(key.to_ascii_uppercase(), secret(value));
+                    take(key.to_ascii_uppercase(), value);
                 }
             }
         }
         for (key, value) in env.starting_with(&format!("ENDPOINT_AUTH_PARAMETER_{id}_")) {
-            parameters.insert(key.to_ascii_uppercase(), secret(value));
+            take(key.to_ascii_uppercase(), value.to_owned());
         }
-        let data = env
-            .starting_with(&format!("ENDPOINT_DATA_{id}_"))
-            .map(|(key, value)| (key.to_ascii_uppercase(), value.to_owned()))
-            .collect();
         Ok(Self {
             id: id.clone(),
             scheme: scheme.unwrap_or_default(),
@@ -145,7 +152,7 @@ impl Connection {
         self.parameter(key).ok_or_else(|| ConnectionError::Missing { id: self.id.clone(), key })
     }
 
-    /// Something else about it; `key` in upper case.
+    /// Something else about it, or a parameter that is no secret; `key` in upper case.
     pub fn data(&self, key: &str) -> Option<&str> {
         self.data.get(key).map(String::as_str)
     }
@@ -154,6 +161,14 @@ impl Connection {
     pub fn unsupported(&self) -> ConnectionError {
         ConnectionError::Scheme { id: self.id.clone(), scheme: self.scheme.escape_debug().to_string() }
     }
+}
+
+/// Parameters of the sign-in that are no secrets. Masked, a registry's name would be struck out of every image's.
+const PUBLIC: [&str; 5] = ["EMAIL", "LOGINSERVER", "REGISTRY", "SCHEME", "USERNAME"];
+
+/// Whether a parameter of the sign-in is no secret; `key` in upper case.
+pub(super) fn is_public(key: &str) -> bool {
+    PUBLIC.contains(&key)
 }
 
 /// Ids and subscriptions stand among the parameters too; the agent masks them all, and so do we.
@@ -191,6 +206,24 @@ mod tests {
             format!("the service connection `{ID}` has no `X`")
         );
         assert!(!format!("{connection:?}").contains("variable-key"));
+    }
+
+    #[test]
+    fn a_registry_and_its_user_are_no_secrets() {
+        let env: Env = [
+            (format!("ENDPOINT_AUTH_PARAMETER_{ID}_REGISTRY"), "registry-9411.example"),
+            (format!("ENDPOINT_AUTH_PARAMETER_{ID}_PASSWORD"), "password-9411"),
+            (format!("ENDPOINT_AUTH_SCHEME_{ID}"), "UsernamePassword"),
+        ]
+        .into_iter()
+        .map(|(name, value)| (name, value.to_owned()))
+        .collect();
+        let connection = Connection::read(&env, ID).unwrap();
+        assert_eq!(connection.data("REGISTRY"), Some("registry-9411.example"));
+        assert_eq!(connection.parameter("REGISTRY"), None);
+        assert_eq!(env.secrets(), ["password-9411"]);
+        let hidden = crate::secret::Masks::process().hide("registry-9411.example password-9411").into_owned();
+        assert_eq!(hidden, "registry-9411.example ***");
     }
 
     #[test]

@@ -42,6 +42,11 @@ impl Env {
     pub fn secrets(&self) -> Vec<String> {
         let secret = |name: &str| {
             let name = name.to_ascii_uppercase();
+            let parameter =
+                name.strip_prefix("ENDPOINT_AUTH_PARAMETER_").and_then(|rest| rest.rsplit('_').next());
+            if parameter.is_some_and(super::connection::is_public) {
+                return false;
+            }
             name.starts_with("SECRET_")
                 || (name.starts_with("ENDPOINT_AUTH_") && !name.starts_with("ENDPOINT_AUTH_SCHEME_"))
                 || name.starts_with("SECUREFILE_TICKET_")

@@ -5,6 +5,7 @@
 //! changesets, [`layout`] the folder form, [`unpack`] the way back to files. [`runtime_image`] is the one
 //! image this project ships.
 
+pub mod archive;
 pub mod base;
 pub mod elf;
 pub mod entry_path;

@@ -19,7 +19,7 @@ use crate::oci::spec::Descriptor;
 pub(super) const ATTEMPTS: u32 = 5;
 
 /// The longest wait a registry may ask for.
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
+const LONGEST_WAIT: Duration = Duration::from_mins(1);
 
 /// One repository of a registry.
 pub(crate) struct Repository<'a> {
@@ -27,6 +27,28 @@ pub(crate) struct Repository<'a> {
     /// The path in the registry.
     pub(crate) path: &'a str,
     pub(crate) scope: &'a Scope,
+}
+
+/// Where a blob's bytes are.
+#[derive(Clone, Copy)]
+pub(crate) enum Content<'a> {
+    /// In a file.
+    File(&'a Path),
+    /// In memory.
+    Bytes(&'a [u8]),
+}
+
+impl Content<'_> {
+    fn part(self, offset: u64, length: u64) -> Body {
+        match self {
+            Self::File(path) => Body::File { path: path.to_owned(), offset, length },
+            Self::Bytes(bytes) => {
+                let start = usize::try_from(offset).unwrap_or(usize::MAX);
+                let count = usize::try_from(length).unwrap_or(usize::MAX);
+                Body::Bytes(bytes.iter().skip(start).take(count).copied().collect())
+            }
+        }
+    }
 }
 
 /// What became of taking a blob over from another repository.
@@ -93,7 +115,7 @@ impl Repository<'_> {
         }
     }
 
-    /// Sends the blob whose bytes are in `file`, in the session `opened` if there is one. `sent` is told how many
+    /// Sends the blob whose bytes are `content`, in the session `opened` if there is one. `sent` is told how many
     /// bytes the registry has taken.
     ///
     /// # Errors
@@ -101,7 +123,7 @@ impl Repository<'_> {
     pub(crate) async fn upload(
         &self,
         blob: &Descriptor,
-        file: &Path,
+        content: Content<'_>,
         mut opened: Option<Url>,
         sent: &(dyn Fn(u64) + Sync),
     ) -> Result<(), RegistryError> {
@@ -113,10 +135,10 @@ impl Repository<'_> {
                 None => self.begin(&doing).await?,
             };
             let attempt = if blob.size <= self.session.pace.chunk {
-                let body = Body::File { path: file.to_owned(), offset: 0, length: blob.size };
+                let body = content.part(0, blob.size);
                 self.end(&location, blob, Some(body), &doing).await
             } else {
-                self.in_chunks(location, blob, file, sent, &doing).await
+                self.in_chunks(location, blob, content, sent, &doing).await
             };
             let error = match attempt {
                 Attempt::Done => break,
@@ -173,7 +195,7 @@ impl Repository<'_> {
         &self,
         mut location: Url,
         blob: &Descriptor,
-        file: &Path,
+        content: Content<'_>,
         sent: &(dyn Fn(u64) + Sync),
         doing: &str,
     ) -> Attempt {
@@ -184,7 +206,7 @@ impl Repository<'_> {
             let request = Request::new(Method::PATCH, location.clone())
                 .repeat(Repeat::Never)
                 .header("content-range", &format!("{offset}-{}", offset + length - 1))
-                .body("application/octet-stream", Body::File { path: file.to_owned(), offset, length })
+                .body("application/octet-stream", content.part(offset, length))
                 .also(&[416]);
             let outcome = self.session.send(request, self.scope, doing).await;
             let error = match outcome {

@@ -5,7 +5,7 @@ use mynah_contracts::Monitor;
 use super::RegistryError;
 use super::address::Address;
 use super::docker_config;
-use crate::agent::{Connection, Env};
+use crate::agent::{Connection, ConnectionError, Env};
 use crate::azure::auth::{TokenSource, scope};
 use crate::http::Client;
 use crate::secret::Secret;
@@ -112,27 +112,31 @@ impl SignIn {
             source_of_them: format!("the service connection `{}`", connection.id()),
             problem,
         };
-        let parameter = |key: &str| connection.parameter(key).map(Secret::expose);
         // Credentials go to the registry they were made for, and to no other.
-        if let Some(registry) = parameter("LOGINSERVER").or_else(|| parameter("REGISTRY")) {
+        if let Some(registry) = connection.data("LOGINSERVER").or_else(|| connection.data("REGISTRY")) {
             let host = docker_config::host_of(registry);
             if Address::of(host, false).is_none_or(|made_for| made_for.name() != address.name()) {
                 return Err(refuse(format!("is for the registry `{host}`, not for `{}`", address.name())));
             }
         }
         // Connections of the type Azure Container Registry may hold their scheme among the parameters.
-        let scheme = parameter("SCHEME").unwrap_or_else(|| connection.scheme());
-        let pair = match scheme {
+        let scheme = connection.data("SCHEME").unwrap_or_else(|| connection.scheme());
+        let (user, password) = match scheme {
             "WorkloadIdentityFederation" | "ManagedServiceIdentity" => {
-                let tenant = parameter("TENANTID").map(Into::into);
+                let tenant = connection.parameter("TENANTID").map(|tenant| tenant.expose().to_owned());
                 let source = TokenSource::discover(&self.env, client, Some(id))?;
                 return Ok(Credentials::Entra { source, tenant });
             }
-            "ServicePrincipal" => ("SERVICEPRINCIPALID", "SERVICEPRINCIPALKEY"),
-            _ => ("USERNAME", "PASSWORD"),
+            "ServicePrincipal" => {
+                let user = connection.required("SERVICEPRINCIPALID")?.expose();
+                (user, connection.required("SERVICEPRINCIPALKEY")?)
+            }
+            _ => {
+                let missing = || ConnectionError::Missing { id: connection.id().to_owned(), key: "USERNAME" };
+                (connection.data("USERNAME").ok_or_else(missing)?, connection.required("PASSWORD")?)
+            }
         };
-        let user = connection.required(pair.0)?.expose().to_owned();
-        Ok(Credentials::Password { user, password: connection.required(pair.1)?.clone() })
+        Ok(Credentials::Password { user: user.to_owned(), password: password.clone() })
     }
 }
 

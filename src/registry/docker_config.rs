@@ -18,7 +18,7 @@ use crate::child;
 use crate::secret::Secret;
 
 /// How long a program that keeps credentials may take: it may ask its user.
-const HELPER_LIMIT: Duration = Duration::from_secs(60);
+const HELPER_LIMIT: Duration = Duration::from_mins(1);
 
 /// The user name by which helpers say that the password is an identity token.
 const IDENTITY_TOKEN_USER: &str = "<token>";

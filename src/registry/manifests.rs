@@ -1,11 +1,13 @@
 //! Manifests of a repository: asking for them, putting them, the manifests that refer to one.
 
 use mynah_contracts::Sha256Digest;
+use serde::{Deserialize, Serialize};
 
 use super::RegistryError;
+use super::attach::Referrer;
 use super::blobs::Repository;
 use crate::http::{Body, Method, Request};
-use crate::oci::spec::{Descriptor, Index, canonical, media_type};
+use crate::oci::spec::{canonical, media_type};
 
 /// The types of manifests we can read, Docker's beside those of the specification.
 const ACCEPTED: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
@@ -24,6 +26,15 @@ pub(crate) struct Fetched {
     pub(crate) digest: Sha256Digest,
     /// The bytes.
     pub(crate) bytes: Vec<u8>,
+}
+
+/// A list of referrers: an image index whose descriptors say what kind of thing they are.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Referrers {
+    schema_version: u32,
+    media_type: String,
+    manifests: Vec<Referrer>,
 }
 
 impl Repository<'_> {
@@ -97,22 +108,30 @@ impl Repository<'_> {
     ///
     /// # Errors
     /// When the registry cannot be asked, or the list is no index.
-    pub(crate) async fn referrers(&self, digest: Sha256Digest) -> Result<Vec<Descriptor>, RegistryError> {
+    pub(crate) async fn referrers(&self, digest: Sha256Digest) -> Result<Vec<Referrer>, RegistryError> {
         let doing = format!("list what refers to `{}@{digest}`", self.shown());
         let url = self.session.address.api(&format!("{}/referrers/{digest}", self.path));
         let request = Request::get(url).header("accept", media_type::INDEX).also(&[400, 404, 405]);
         let answer = self.session.send(request, self.scope, &doing).await?;
-        let bytes = if answer.status() < 400 {
-            answer.into_bytes()
-        } else {
-            match self.manifest(&referrers_tag(digest)).await? {
-                Some(index) => index.bytes,
-                None => return Ok(Vec::new()),
-            }
-        };
-        let index: Index = serde_json::from_slice(&bytes)
-            .map_err(|error| self.session.odd(&doing, format!("with no image index ({error})")))?;
-        Ok(index.manifests)
+        if answer.status() >= 400 {
+            return self.listed_by_tag(digest).await;
+        }
+        self.list(answer.bytes(), &doing)
+    }
+
+    /// The list under the tag that stands in the place of a registry's own.
+    async fn listed_by_tag(&self, digest: Sha256Digest) -> Result<Vec<Referrer>, RegistryError> {
+        let tag = referrers_tag(digest);
+        match self.manifest(&tag).await? {
+            Some(index) => self.list(&index.bytes, &format!("read the list `{}:{tag}`", self.shown())),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    fn list(&self, bytes: &[u8], doing: &str) -> Result<Vec<Referrer>, RegistryError> {
+        let list: Referrers = serde_json::from_slice(bytes)
+            .map_err(|error| self.session.odd(doing, format!("with no image index ({error})")))?;
+        Ok(list.manifests)
     }
 
     /// Adds `referrer` to the tag that stands in the place of a registry's own list.
@@ -122,14 +141,15 @@ impl Repository<'_> {
     pub(crate) async fn add_referrer(
         &self,
         subject: Sha256Digest,
-        referrer: Descriptor,
+        referrer: Referrer,
     ) -> Result<(), RegistryError> {
-        let mut manifests = self.referrers(subject).await?;
-        if manifests.iter().any(|known| known.digest == referrer.digest) {
+        let mut manifests = self.listed_by_tag(subject).await?;
+        if manifests.iter().any(|known| known.manifest.digest == referrer.manifest.digest) {
             return Ok(());
         }
         manifests.push(referrer);
-        let index = canonical(&Index::new(manifests, std::collections::BTreeMap::new()));
+        let index =
+            canonical(&Referrers { schema_version: 2, media_type: media_type::INDEX.into(), manifests });
         self.put_manifest(&referrers_tag(subject), media_type::INDEX, &index).await.map(drop)
     }
 }

@@ -4,6 +4,7 @@
 //! `manifests` are the API's two kinds of things, `push` and `pull` the two ways between a registry and this machine.
 
 mod address;
+mod attach;
 mod blobs;
 mod challenge;
 mod credentials;
@@ -17,10 +18,15 @@ mod session;
 mod tests;
 mod upload;
 
+pub(crate) use address::split;
+pub(crate) use attach::{ArtifactManifest, Attachment};
+pub(crate) use blobs::Repository;
 pub use credentials::SignIn;
 pub use error::RegistryError;
 pub use pull::RegistryImages;
 pub use push::Moved;
+pub(crate) use push::{Homes, read as read_document};
+pub(crate) use session::Scope;
 
 use crate::http::{Client, Policy};
 use address::Address;
@@ -34,13 +40,18 @@ pub(crate) struct Registry {
 }
 
 impl Registry {
+    /// A repository of this registry.
+    pub(crate) fn repository<'a>(&'a self, path: &'a str, scope: &'a Scope) -> Repository<'a> {
+        Repository { session: &self.session, path, scope }
+    }
+
     /// The registry called `name`, a host with or without a port.
     ///
     /// # Errors
     /// When nobody can sign in, no connection can be prepared, or the name is none.
     pub(crate) fn new(name: &str, sign_in: &SignIn, monitor: &dyn Monitor) -> Result<Self, RegistryError> {
         // A chunk of 16 MiB on a slow line takes minutes in which nothing arrives.
-        let limits = Duration::from_secs(600);
+        let limits = Duration::from_mins(10);
         let client = Client::new(Policy { idle: limits, deadline: limits, ..Policy::default() })?;
         let address = Address::of(name, sign_in.is_insecure()).ok_or_else(|| RegistryError::Credentials {
             source_of_them: format!("the registry `{}`", name.escape_debug()),

@@ -49,14 +49,13 @@ impl<'a> RegistryImages<'a> {
     ) -> Result<BaseImage, RegistryError> {
         let scope = Scope::pull(reference.repository());
         let source = Repository { session: &registry.session, path: reference.repository(), scope: &scope };
-        let (mut digest, mut bytes, kind) = match reference.digest().map(|digest| self.cache.document(digest))
-        {
-            Some(Some(kept)) => (Sha256Digest::of(&kept), kept, None),
-            _ => {
-                let asked = reference.digest().map(|digest| digest.to_string());
-                let asked = asked.as_deref().or(reference.tag()).unwrap_or("latest");
-                self.manifest(&source, asked, reference).await?
-            }
+        let kept = reference.digest().and_then(|digest| Some((digest, self.cache.document(digest)?, None)));
+        let (mut digest, mut bytes, kind) = if let Some(kept) = kept {
+            kept
+        } else {
+            let asked = reference.digest().map(|digest| digest.to_string());
+            let asked = asked.as_deref().or(reference.tag()).unwrap_or("latest");
+            self.manifest(&source, asked, reference).await?
         };
         if is_index(&bytes, kind.as_deref()) {
             let Index { manifests, .. } = parsed(&bytes, digest, "image index")?;
@@ -68,23 +67,15 @@ impl<'a> RegistryImages<'a> {
                     OciError::NoSuchPlatform { digest, platform, available: available.join(", ") }.into()
                 );
             };
-            (digest, bytes) = match self.cache.document(chosen.digest) {
-                Some(kept) => (chosen.digest, kept),
-                None => {
-                    let (digest, bytes, _) =
-                        self.manifest(&source, &chosen.digest.to_string(), reference).await?;
-                    (digest, bytes)
-                }
+            digest = chosen.digest;
+            bytes = match self.cache.document(digest) {
+                Some(kept) => kept,
+                None => self.manifest(&source, &digest.to_string(), reference).await?.1,
             };
         }
         let mut manifest: Manifest = parsed(&bytes, digest, "image manifest")?;
-        let config = match self.cache.document(manifest.config.digest) {
-            Some(kept) => kept,
-            None => {
-                self.blob(&source, &manifest.config).await?;
-                self.cache.document(manifest.config.digest).unwrap_or_default()
-            }
-        };
+        self.blob(&source, &manifest.config).await?;
+        let config = self.cache.document(manifest.config.digest).unwrap_or_default();
         let config: ImageConfig = parsed(&config, manifest.config.digest, "image configuration")?;
         if config.platform.known() != Some(platform) {
             let available = format!("{}/{}", config.platform.os, config.platform.architecture);

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use mynah_contracts::{Monitor, Sha256Digest};
 
-use super::blobs::{Mount, Repository};
+use super::blobs::{Content, Mount, Repository};
 use super::session::Scope;
 use super::{Registry, RegistryError};
 use crate::oci::OciError;
@@ -34,7 +34,8 @@ pub struct Moved {
 }
 
 impl Moved {
-    fn and(self, other: Self) -> Self {
+    /// Both together.
+    pub(crate) fn and(self, other: Self) -> Self {
         Self {
             sent: self.sent + other.sent,
             bytes: self.bytes + other.bytes,
@@ -101,7 +102,8 @@ impl Registry {
             .try_fold(Moved::default(), |sum, moved| async move { Ok(sum.and(moved)) })
             .await?;
         for (descriptor, bytes) in documents.manifests.iter().chain([&documents.index]) {
-            if !target.has_manifest(descriptor.digest).await? {
+            // With blobs that were not there, no manifest can have been.
+            if moved.sent > 0 || !target.has_manifest(descriptor.digest).await? {
                 target.put_manifest(&descriptor.digest.to_string(), &descriptor.media_type, bytes).await?;
             }
         }
@@ -151,7 +153,7 @@ async fn move_blob(
         let before = told.fetch_max(received, Ordering::Relaxed);
         advance(received.saturating_sub(before));
     };
-    target.upload(blob, &layout.blob_path(blob), opened, &sent).await?;
+    target.upload(blob, Content::File(&layout.blob_path(blob)), opened, &sent).await?;
     Ok(Moved { sent: 1, bytes: blob.size, ..Moved::default() })
 }
 
@@ -184,7 +186,10 @@ fn documents(layout: &Layout, index: &Descriptor) -> Result<Documents, RegistryE
 }
 
 /// A document's bytes, its digest checked.
-fn read(layout: &Layout, descriptor: &Descriptor) -> Result<Vec<u8>, OciError> {
+///
+/// # Errors
+/// When it is missing, too large or not intact.
+pub(crate) fn read(layout: &Layout, descriptor: &Descriptor) -> Result<Vec<u8>, OciError> {
     if descriptor.size > MAX_DOCUMENT {
         let problem = format!("is a document of {} bytes", descriptor.size);
         return Err(OciError::Unsupported { what: descriptor.digest.to_string(), problem });

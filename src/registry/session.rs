@@ -251,12 +251,12 @@ impl Session {
             }
             Credentials::IdentityToken(token) => refresh(realm, service, scope, token),
             Credentials::Entra { source, tenant } => {
-                let refresh_token = match self.with_known(|known| known.refresh.clone()) {
-                    Some(token) => token,
-                    None => {
-                        let entra = Credentials::entra_token(source).await?;
-                        self.exchange(&entra, tenant.as_deref(), doing).await?
-                    }
+                let known = self.with_known(|known| known.refresh.clone());
+                let refresh_token = if let Some(token) = known {
+                    token
+                } else {
+                    let entra = Credentials::entra_token(source).await?;
+                    self.exchange(&entra, tenant.as_deref(), doing).await?
                 };
                 refresh(realm, service, scope, &refresh_token)
             }

@@ -11,7 +11,7 @@ use mynah_testkit::registry::{Fault, Guard, Mishap, Registry as Double, Stage};
 use super::blobs::Repository;
 use super::push::Homes;
 use super::session::{Pace, Scope};
-use super::{Moved, Registry, RegistryError, RegistryImages, SignIn};
+use super::{Attachment, Moved, Registry, RegistryError, RegistryImages, SignIn};
 use crate::agent::Env;
 use crate::http::{Client, Policy, block_on};
 use crate::oci::base::BaseImages as _;
@@ -33,17 +33,16 @@ struct Image {
 
 /// An image whose upper layer holds `model`.
 fn image(model: &[u8]) -> Image {
-    let (folder, kept) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (folder, cache) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let mut layout = LayoutWriter::open(folder.path()).unwrap();
-    let (mut layers, mut diff_ids) = (Vec::new(), Vec::new());
-    for (name, bytes) in [("program", b"the program".as_slice()), ("model", model)] {
+    let contents = [("program", b"the program".as_slice()), ("model", model)].map(|(name, bytes)| {
         let mut layer = Layer::new(Owner::ROOT, 0);
         layer.add_file(name, 0o644, Source::Bytes(bytes.to_vec())).unwrap();
-        let cache = LayerCache::new(kept.path());
-        let (descriptor, written) = layout.add_layers(&[layer], &cache).unwrap().remove(0);
-        layers.push(descriptor);
-        diff_ids.push(written.diff_id);
-    }
+        layer
+    });
+    let added = layout.add_layers(&contents, &LayerCache::new(cache.path())).unwrap();
+    let diff_ids = added.iter().map(|(_, written)| written.diff_id).collect();
+    let layers: Vec<_> = added.into_iter().map(|(descriptor, _)| descriptor).collect();
     let config = ImageConfig {
         created: None,
         author: None,
@@ -511,7 +510,14 @@ fn what_refers_to_an_image_is_listed_by_every_registry() {
         push(&registry, &image, "v1").unwrap();
         let scope = Scope::push(REPOSITORY);
         let repository = Repository { session: &registry.session, path: REPOSITORY, scope: &scope };
+        let attachment =
+            Attachment { artifact_type: "test/kind", media_type: "test/document", bytes: b"{}".to_vec() };
+        for _ in 0..2 {
+            block_on(&Quiet, repository.attach(&image.index, &attachment)).unwrap();
+        }
         let listed = block_on(&Quiet, repository.referrers(image.index.digest)).unwrap();
-        assert_eq!(listed, []);
+        let kinds: Vec<_> = listed.iter().map(|one| one.artifact_type.as_deref()).collect();
+        assert_eq!(kinds, [Some("test/kind")]);
+        assert!(double.manifest(REPOSITORY, &listed[0].manifest.digest.to_string()).is_some());
     }
 }

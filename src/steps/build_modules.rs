@@ -23,6 +23,7 @@ use crate::oci::layout::LayoutWriter;
 use crate::oci::reference::{ImageReferenceError, Repository};
 use crate::oci::runtime_image::Contents;
 use crate::oci::{OciError, elf};
+use crate::publish::{self, Places, Publishing};
 use crate::registry::{RegistryImages, SignIn};
 use crate::secret::Secret;
 use crate::speech::{self, Engine, Espeak, SpeechMap};
@@ -54,6 +55,7 @@ pub struct Plan {
     azure_speech: Option<Url>,
     voice: Option<String>,
     repository: Repository,
+    publishing: Publishing,
 }
 
 impl fmt::Display for Plan {
@@ -89,6 +91,7 @@ impl fmt::Display for Plan {
         }
         writeln!(f, "name the image {}", self.repository)?;
         writeln!(f, "keep compressed layers in {}", self.cache.display())?;
+        write!(f, "{}", self.publishing)?;
         write!(f, "write {}", self.out.join(ModuleSet::FILE).display())
     }
 }
@@ -123,8 +126,12 @@ Words are spoken by espeak-ng where it is installed, or with --azure-speech by A
 taken from SPEECH_KEY; the device itself needs neither. --clips brings your own recordings: a folder with
 speech.json and WAV files, 16-bit PCM, one channel. What was spoken once is not spoken again.
 
-Example:
-  build-modules --model work/model --out work/images";
+--push sends what a registry lacks, then the tag, and attaches the list of software and a statement of what
+the image was built from; modules.json then names the image where it was pushed to.
+
+Examples:
+  build-modules --model work/model --out work/images
+  build-modules --model work/model --out work/images --push registry.example/factory --sign-key key.pem";
     const OPTIONS: &'static [OptionSpec] = &[
         OptionSpec::optional(
             "model",
@@ -190,6 +197,12 @@ Example:
             OptionKind::Path,
             "Where compressed layers are kept from run to run. Without it: `cache` beside the output's folder.",
         ),
+        publish::PUSH,
+        publish::TAG,
+        publish::ARCHIVE,
+        publish::CONNECTION,
+        publish::INSECURE,
+        publish::SIGN_KEY,
     ];
     const OUTPUTS: &'static [OutputSpec] = &[
         OutputSpec { name: "images", about: "The folder with modules.json and the image layouts." },
@@ -238,13 +251,14 @@ Example:
                     "a repository with its registry, such as `registry.example/mynah/runtime`,",
                 )
             })?,
+            publishing: Publishing::plan(inputs)?,
         })
     }
 
     fn run(&self, plan: &Plan, context: &Context<'_>) -> Result<Outcome, Fault> {
         let created = context.created.as_deref().and_then(moment);
         let cache = LayerCache::new(&plan.cache);
-        let sign_in = SignIn::new(context.env.clone(), None, false);
+        let sign_in = SignIn::new(context.env.clone(), None, plan.publishing.is_insecure());
         let bases = RegistryImages::new(sign_in, plan.cache.join("bases"), context.monitor);
         let mut modules = Vec::new();
         let mut changed = false;
@@ -274,9 +288,12 @@ Example:
                 changed |= new;
             }
         }
-        let first = modules.first().map(|first| (first.pinned(), first.index.digest, first.tag.clone()));
         let names: Vec<_> = modules.iter().map(|module| format!("`{}`", module.name)).collect();
-        let set = ModuleSet { schema_version: SchemaVersion::CURRENT, tool: Tool::current(), modules };
+        let mut set = ModuleSet { schema_version: SchemaVersion::CURRENT, tool: Tool::current(), modules };
+        let places = Places { out: &plan.out, cache: &plan.cache };
+        let published = plan.publishing.run(&mut set, places, context)?;
+        let first = set.modules.first().map(|first| (first.pinned(), first.index.digest, first.tag.clone()));
+        let published = published.map(|published| format!("; {published}")).unwrap_or_default();
         changed |= write_if_different(&plan.out.join(ModuleSet::FILE), &to_json(&set))?;
         let said = if changed { "built" } else { "unchanged:" };
         let platforms: Vec<_> = plan.platforms.iter().map(|platform| platform.as_str()).collect();
@@ -284,7 +301,11 @@ Example:
         let (image, digest, tag) =
             first.map(|(image, digest, tag)| (image, digest.to_string(), tag)).unwrap_or_default();
         Ok(Outcome {
-            headline: format!("{said} {} for {}, image {image}", names.join(", "), platforms.join(", ")),
+            headline: format!(
+                "{said} {} for {}, image {image}{published}",
+                names.join(", "),
+                platforms.join(", ")
+            ),
             variables: vec![
                 ("images", folder.display().to_string()),
                 ("image", image),

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use anyhow::Result;
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::State;
+use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderMap, Method, Uri};
 use axum::response::Response;
 use axum::routing::any;
@@ -174,7 +174,11 @@ impl Registry {
         let inside = Mutex::new(Inside { store: Store::new(referrers), ..Inside::default() });
         let shared = Arc::new(Shared { host: OnceLock::new(), guard, inside });
         let wire = Arc::new(Wire::default());
-        let router = Router::new().route("/{*path}", any(serve)).with_state(Arc::clone(&shared));
+        let router = Router::new()
+            .route("/{*path}", any(serve))
+            // Layers are larger than what a web service usually takes.
+            .layer(DefaultBodyLimit::disable())
+            .with_state(Arc::clone(&shared));
         let served = Served::start(router, Arc::clone(&wire), 0)?;
         // Nobody asks before this returns.
         let _ = shared.host.set(served.url().trim_start_matches("http://").to_owned());
@@ -225,6 +229,12 @@ impl Registry {
     /// The tags of a repository, sorted.
     pub fn tags(&self, repository: &str) -> Vec<String> {
         self.shared.lock().store.tags(repository)
+    }
+
+    /// What refers to the manifest `subject`, as descriptors; nothing where the registry keeps no such list.
+    pub fn referrers(&self, repository: &str, subject: &str) -> Vec<serde_json::Value> {
+        let inside = self.shared.lock();
+        if inside.store.knows_referrers { inside.store.referrers(repository, subject) } else { Vec::new() }
     }
 
     /// Puts a blob into a repository.

@@ -1,6 +1,7 @@
 //! Generators and checks of this repository: `cargo xtask <what> [--check]`.
 
 mod base;
+mod crates;
 mod dist;
 mod journey;
 mod journey_azure;
@@ -23,6 +24,7 @@ usage: cargo xtask <what>
   journey embedded    walk the samples and every set of ../shared/datasets/dev, and have other programs judge
   journey azure       speak and deploy a model of the samples through doubles of Azure's services, killed on the way
   journey manifests   fill in the templates of ../shared/contracts, and have the published schemas judge
+  crates [--check]    list the crates inside the device's program, or check that the list is up to date
   schemas [--check]   write the JSON Schemas of the artifacts to schemas/, or check that they are up to date
   sizes [--check]     build what ships and print each binary's size, or fail where one is over its budget
 
@@ -37,6 +39,8 @@ fn main() -> ExitCode {
         ["journey", "embedded"] => journey::embedded(),
         ["journey", "azure"] => journey_azure::azure(),
         ["journey", "manifests"] => manifests::journey(),
+        ["crates"] => crates::write(),
+        ["crates", "--check"] => crates::check(),
         ["schemas"] => schemas::write(),
         ["schemas", "--check"] => schemas::check(),
         ["sizes"] => sizes::measure(false),

@@ -108,13 +108,17 @@ impl Store {
         let referring = |(found, (media_type, bytes)): (&Sha256Digest, &(String, Vec<u8>))| {
             let manifest: serde_json::Value = serde_json::from_slice(bytes).ok()?;
             (manifest["subject"]["digest"] == digest).then(|| {
-                serde_json::json!({
+                let mut descriptor = serde_json::json!({
                     "mediaType": media_type,
                     "digest": found,
                     "size": bytes.len(),
-                    "artifactType": manifest["artifactType"],
-                    "annotations": manifest["annotations"],
-                })
+                });
+                for name in ["artifactType", "annotations"] {
+                    if let Some(value) = manifest.get(name) {
+                        descriptor[name] = value.clone();
+                    }
+                }
+                descriptor
             })
         };
         repository.manifests.iter().filter_map(referring).collect()

@@ -1,0 +1,112 @@
+//! Documents that refer to an image: artifacts with a `subject` (image-spec, "Guidelines for Artifact Usage").
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::blobs::{Content, Repository};
+use super::{Moved, RegistryError};
+use crate::oci::spec::{Descriptor, canonical, media_type};
+
+/// The configuration of artifacts that have none.
+const EMPTY_TYPE: &str = "application/vnd.oci.empty.v1+json";
+
+/// Its content.
+const EMPTY: &[u8] = b"{}";
+
+/// A document to be attached to an image.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Attachment {
+    /// What kind of thing it is.
+    pub(crate) artifact_type: &'static str,
+    /// The media type of its bytes.
+    pub(crate) media_type: &'static str,
+    /// The document.
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// A manifest of an artifact. Registries store it as they store images.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ArtifactManifest {
+    /// Always 2.
+    pub(crate) schema_version: u32,
+    /// Always that of an image manifest.
+    pub(crate) media_type: String,
+    /// What kind of thing it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) artifact_type: Option<String>,
+    /// Its configuration.
+    pub(crate) config: Descriptor,
+    /// Its documents.
+    pub(crate) layers: Vec<Descriptor>,
+    /// What it refers to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) subject: Option<Descriptor>,
+    /// Free texts.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) annotations: BTreeMap<String, String>,
+}
+
+/// A descriptor in a list of referrers, which also says what kind of thing it is.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Referrer {
+    /// The manifest.
+    #[serde(flatten)]
+    pub(crate) manifest: Descriptor,
+    /// What kind of thing it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) artifact_type: Option<String>,
+}
+
+impl Repository<'_> {
+    /// Attaches a document to the manifest `subject` of this repository. The same document twice is once.
+    ///
+    /// # Errors
+    /// When the registry refuses it.
+    pub(crate) async fn attach(
+        &self,
+        subject: &Descriptor,
+        attachment: &Attachment,
+    ) -> Result<Moved, RegistryError> {
+        let (config, first) = self.put_blob(EMPTY_TYPE, EMPTY).await?;
+        let (document, second) = self.put_blob(attachment.media_type, &attachment.bytes).await?;
+        let plain = Descriptor::new(&subject.media_type, subject.digest, subject.size);
+        let manifest = ArtifactManifest {
+            schema_version: 2,
+            media_type: media_type::MANIFEST.into(),
+            artifact_type: Some(attachment.artifact_type.into()),
+            config,
+            layers: vec![document],
+            subject: Some(plain),
+            annotations: BTreeMap::new(),
+        };
+        let bytes = canonical(&manifest);
+        let descriptor = Descriptor::of(media_type::MANIFEST, &bytes);
+        let kept = self.put_manifest(&descriptor.digest.to_string(), media_type::MANIFEST, &bytes).await?;
+        if !kept {
+            let artifact_type = manifest.artifact_type;
+            self.add_referrer(subject.digest, Referrer { manifest: descriptor, artifact_type }).await?;
+        }
+        Ok(first.and(second))
+    }
+
+    /// Sees to it that the repository has these bytes as a blob.
+    ///
+    /// # Errors
+    /// When the registry refuses them.
+    pub(crate) async fn put_blob(
+        &self,
+        media_type: &str,
+        bytes: &[u8],
+    ) -> Result<(Descriptor, Moved), RegistryError> {
+        let blob = Descriptor::of(media_type, bytes);
+        if self.has_blob(blob.digest).await? {
+            return Ok((blob, Moved { present: 1, ..Moved::default() }));
+        }
+        self.upload(&blob, Content::Bytes(bytes), None, &|_| {}).await?;
+        let moved = Moved { sent: 1, bytes: blob.size, ..Moved::default() };
+        Ok((blob, moved))
+    }
+}
