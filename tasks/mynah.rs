@@ -8,7 +8,7 @@ use mynah::agent::{Env, Inputs};
 use mynah::entry;
 use mynah::manifest::command;
 use mynah::walk::{self, Plan, Walk};
-use mynah_trainer::Embedded;
+use mynah_trainer::{Embedded, Foreign};
 
 fn main() -> ExitCode {
     let run = Inputs::arguments(
@@ -82,6 +82,7 @@ fn walk(matches: &clap::ArgMatches) -> ExitCode {
         let walk = Walk {
             trainer: |backbone| Box::new(Embedded::new(backbone)),
             exporter: |backbone| Box::new(Embedded::new(backbone)),
+            adopter: &Foreign,
         };
         console.result(walk.run(&plan, &entry::context(&*console, &env)?)?.trim_end());
         Ok(())
