@@ -9,7 +9,7 @@ use mynah::entry;
 use mynah::manifest::command;
 use mynah::trace;
 use mynah::walk::{self, Plan, Walk};
-use mynah_trainer::Embedded;
+use mynah_trainer::{Embedded, Foreign};
 
 /// The image `trace` begins with.
 const IMAGE: &str = "image";
@@ -93,6 +93,7 @@ fn walk(matches: &clap::ArgMatches) -> ExitCode {
         let walk = Walk {
             trainer: |backbone| Box::new(Embedded::new(backbone)),
             exporter: |backbone| Box::new(Embedded::new(backbone)),
+            adopter: &Foreign,
         };
         console.result(walk.run(&plan, &entry::context(&*console, &env)?)?.trim_end());
         Ok(())

@@ -135,6 +135,7 @@ pub(super) fn training(labels: &[Label], confusion: &[Vec<u32>]) -> Training {
             l2: 0.001,
             iterations: 31,
         }),
+        custom_vision: None,
         calibration: Calibration { temperature: 0.92, reject_threshold: 0.58 },
         cross_validation: evaluation(labels, confusion, 5),
         holdout: None,

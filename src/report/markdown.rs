@@ -71,7 +71,11 @@ impl Report<'_> {
         let evaluations: Vec<&Evaluation> =
             std::iter::once(&training.cross_validation).chain(training.holdout.as_ref()).collect();
         writeln!(out, "\n## Figures\n")?;
-        write!(out, "| Figure | Cross-validation |")?;
+        let judged = match training.cross_validation.summary.folds {
+            0 => "Photos kept apart",
+            _ => "Cross-validation",
+        };
+        write!(out, "| Figure | {judged} |")?;
         writeln!(out, "{}", if training.holdout.is_some() { " Holdout |" } else { "" })?;
         writeln!(out, "|:---|{}", "---:|".repeat(evaluations.len()))?;
         write!(out, "| Photos |")?;

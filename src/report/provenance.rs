@@ -18,6 +18,24 @@ pub(super) fn facts(training: &Training) -> Vec<(&'static str, String)> {
             },
         ),
     ];
+    if let Some(model) = &training.custom_vision {
+        let metrics = &model.metrics;
+        facts.push((
+            "Project",
+            format!("{} ({}), {}", model.project_name, model.domain, model.iteration_name),
+        ));
+        facts.push((
+            "Learnt from",
+            match model.held_out_fold {
+                Some(fold) => format!("{} photos; fold {fold} was never uploaded", model.photos),
+                None => format!("{} photos", model.photos),
+            },
+        ));
+        facts.push((
+            "The service's own figures",
+            format!("precision {}, recall {}", decimal(metrics.precision), decimal(metrics.recall)),
+        ));
+    }
     if let Some(backbone) = &training.backbone {
         facts.push(("Backbone", format!("{} ({} features)", backbone.name, backbone.embedding_length)));
         facts.push(("Backbone digest", backbone.sha256.to_string()));

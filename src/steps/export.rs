@@ -3,19 +3,26 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use mynah_contracts::{Artifact as _, ExportRequest, Exporter, Fault, ModelCard, Training, Weights, to_json};
+use mynah_contracts::{
+    Adopter, Artifact as _, ExportRequest, Exporter, Fault, ModelCard, TrainerKind, Training, Weights,
+    to_json,
+};
 
 use crate::agent::{Inputs, OptionKind, OptionSpec};
 use crate::artifact;
+use crate::azure::customvision::{CustomVisionExporter, ExtraFormat};
 use crate::dataset;
 use crate::install;
 use crate::staging::StagedFolder;
 use crate::step::{Context, Outcome, OutputSpec, Step};
+use crate::steps::custom_vision;
 
-/// The step. The exporter is made by whoever links one, from the backbone's path.
+/// The step. What needs an inference engine is handed in by whoever links one.
 pub struct ExportModel {
     /// Makes the embedded trainer's exporter from a backbone's ONNX file.
     pub embedded: fn(&Path) -> Box<dyn Exporter>,
+    /// Packs what a service trained and exported.
+    pub adopter: &'static dyn Adopter,
 }
 
 /// What is to be exported.
@@ -26,6 +33,8 @@ pub struct Plan {
     weights: Weights,
     dataset: Option<PathBuf>,
     backbone: Option<PathBuf>,
+    connection: Option<String>,
+    also: Vec<ExtraFormat>,
 }
 
 impl fmt::Display for Plan {
@@ -39,6 +48,9 @@ impl fmt::Display for Plan {
         if let Some(dataset) = &self.dataset {
             writeln!(f, "check it on every photo of {}", dataset.display())?;
         }
+        for format in &self.also {
+            writeln!(f, "keep the export to {format} beside it")?;
+        }
         write!(f, "write {}", self.out.join(ModelCard::FILE).display())
     }
 }
@@ -51,6 +63,11 @@ impl Step for ExportModel {
 Reads training.json, writes model.onnx (pixels → probabilities, valid for onnxruntime too), labels.txt,
 model.json and the probe photos. Before the package is accepted the probes, and with --dataset every
 photo, run through the device's own code and must give training's probabilities within 0.001.
+
+A training of Custom Vision is exported by the service and brought into the same form: probabilities in
+the dataset's order of labels, 32-bit arithmetic. --weights and --backbone do not apply to it. The key
+comes from CUSTOM_VISION_KEY or the secret input `customVisionKey`; without one, the sign-in to Azure is
+used. What else the service's export holds is kept below custom-vision/.
 
 Example:
   export-model --training work/training --dataset work/dataset --out work/model";
@@ -73,6 +90,13 @@ Example:
             OptionKind::Path,
             "The backbone's ONNX file. Without it: the one installed with this program.",
         ),
+        custom_vision::CONNECTION,
+        OptionSpec::optional(
+            "also",
+            OptionKind::Text,
+            "Custom Vision: further formats to keep beside the model: `tensorflow`, `docker`, `coreml`, separated by \
+             commas.",
+        ),
     ];
     const OUTPUTS: &'static [OutputSpec] = &[
         OutputSpec { name: "modelDigest", about: "The SHA-256 of model.onnx." },
@@ -89,6 +113,13 @@ Example:
             weights: if inputs.choice("weights")? == Some("f32") { Weights::F32 } else { Weights::F16 },
             dataset: inputs.path("dataset")?,
             backbone: inputs.path("backbone")?,
+            connection: inputs.text(custom_vision::CONNECTION.name)?.map(str::to_owned),
+            also: match inputs.text("also")? {
+                None => Vec::new(),
+                Some(text) => ExtraFormat::parse_list(text).ok_or_else(|| {
+                    inputs.refused("also", text, "a list of `tensorflow`, `docker`, `coreml`")
+                })?,
+            },
         })
     }
 
@@ -99,7 +130,24 @@ Example:
             .as_deref()
             .map(|folder| dataset::load(folder).map(|photos| (photos, folder)))
             .transpose()?;
-        let backbone = plan.backbone.clone().map_or_else(|| install::find(install::BACKBONE), Ok)?;
+        let embedded;
+        let cloud;
+        let exporter: &dyn Exporter = match training.trainer {
+            TrainerKind::Embedded => {
+                let backbone = plan.backbone.clone().map_or_else(|| install::find(install::BACKBONE), Ok)?;
+                embedded = (self.embedded)(&backbone);
+                &*embedded
+            }
+            TrainerKind::CustomVision => {
+                cloud = CustomVisionExporter {
+                    connection: plan.connection.as_deref(),
+                    also: &plan.also,
+                    env: context.env,
+                    adopter: self.adopter,
+                };
+                &cloud
+            }
+        };
         let staged = StagedFolder::begin(&plan.out, ModelCard::FILE)?;
         let request = ExportRequest {
             training: &training,
@@ -108,7 +156,7 @@ Example:
             check: check.as_ref().map(|(photos, folder)| (photos, *folder)),
             out: staged.path(),
         };
-        let mut card = (self.embedded)(&backbone).export(&request, context.monitor)?;
+        let mut card = exporter.export(&request, context.monitor)?;
         card.created.clone_from(&context.created);
         staged.write(ModelCard::FILE, &to_json(&card))?;
         let folder = staged.publish()?;

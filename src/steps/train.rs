@@ -3,19 +3,25 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use mynah_contracts::{Artifact as _, Diagnosis, Fault, FaultKind, TrainRequest, Trainer, Training, to_json};
+use mynah_contracts::{
+    Adopter, Artifact as _, Diagnosis, Fault, FaultKind, TrainRequest, Trainer, Training, to_json,
+};
 
 use crate::agent::{Inputs, OptionKind, OptionSpec};
+use crate::azure::customvision::{Course, CustomVisionTrainer, Place};
 use crate::dataset;
 use crate::install;
 use crate::report::{self, Report};
 use crate::staging::StagedFolder;
 use crate::step::{Context, Outcome, OutputSpec, Step};
+use crate::steps::custom_vision;
 
-/// The step. The trainer is made by whoever links one, from the backbone's path.
+/// The step. What needs an inference engine is handed in by whoever links one.
 pub struct TrainModel {
     /// Makes the embedded trainer from a backbone's ONNX file.
     pub embedded: fn(&Path) -> Box<dyn Trainer>,
+    /// Judges what a service trained and exported.
+    pub adopter: &'static dyn Adopter,
 }
 
 /// What is to be trained.
@@ -26,24 +32,57 @@ pub struct Plan {
     seed: u64,
     min_accuracy: Option<f64>,
     holdout: Option<PathBuf>,
-    cache: PathBuf,
-    backbone: Option<PathBuf>,
+    by: Who,
+}
+
+/// Who trains, and with what.
+#[derive(Debug)]
+enum Who {
+    Embedded { cache: PathBuf, backbone: Option<PathBuf> },
+    CustomVision(Place, Course),
+}
+
+impl fmt::Display for Who {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Embedded { cache, backbone } => {
+                match backbone {
+                    Some(backbone) => writeln!(f, "backbone {}", backbone.display())?,
+                    None => writeln!(f, "backbone {}, as installed", install::BACKBONE)?,
+                }
+                writeln!(f, "keep embeddings in {}", cache.display())
+            }
+            Self::CustomVision(place, course) => {
+                writeln!(f, "{place}")?;
+                if let Some(fold) = course.held_out {
+                    writeln!(f, "send all photos but those of fold {fold}, which judge the model")?;
+                } else {
+                    writeln!(f, "send all photos")?;
+                }
+                if course.prune {
+                    writeln!(f, "remove images whose photos left the dataset")?;
+                }
+                writeln!(f, "keep {} unpublished iterations", course.keep_iterations)?;
+                writeln!(f, "wait up to {} minutes for the training", course.timeout.as_secs() / 60)
+            }
+        }
+    }
 }
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "train on {} with the embedded trainer, seed {}", self.dataset.display(), self.seed)?;
-        match &self.backbone {
-            Some(backbone) => writeln!(f, "backbone {}", backbone.display())?,
-            None => writeln!(f, "backbone {}, as installed", install::BACKBONE)?,
-        }
+        let who = match self.by {
+            Who::Embedded { .. } => "the embedded trainer",
+            Who::CustomVision(..) => "Custom Vision",
+        };
+        writeln!(f, "train on {} with {who}, seed {}", self.dataset.display(), self.seed)?;
+        write!(f, "{}", self.by)?;
         if let Some(holdout) = &self.holdout {
             writeln!(f, "evaluate the final model on {}", holdout.display())?;
         }
         if let Some(least) = self.min_accuracy {
-            writeln!(f, "fail below a cross-validated accuracy of {least}")?;
+            writeln!(f, "fail below an accuracy of {least}")?;
         }
-        writeln!(f, "keep embeddings in {}", self.cache.display())?;
         write!(f, "write {}", self.out.join(Training::FILE).display())
     }
 }
@@ -82,24 +121,26 @@ figure comes from 5-fold cross-validation; the shipped head is then fitted on al
 kept, so that training again after adding ten photos embeds ten photos. Equal inputs and an equal seed
 give equal bytes.
 
+With --trainer custom-vision the photos go to that Azure service, except for one fifth. What the service
+trained is exported, and judged on that fifth by the code that runs on the device. Only what the project
+lacks is sent; where nothing changed the last iteration is used. Stopped at any point and run again, it
+goes on from what is there.
+
 Below --min-accuracy the step fails, says which labels are confused, leaves an earlier training as it
 was, and writes the reports beside it, into <out>-rejected.
 
 Example:
-  train-model --dataset work/dataset --out work/training --min-accuracy 0.9";
+  train-model --dataset work/dataset --out work/training --min-accuracy 0.9
+  CUSTOM_VISION_KEY=… train-model --dataset work/dataset --out work/training --trainer custom-vision \\
+    --endpoint https://westeurope.api.cognitive.microsoft.com/ --project animals";
     const OPTIONS: &'static [OptionSpec] = &[
         OptionSpec::required("dataset", OptionKind::Path, "The folder that import-images wrote."),
         OptionSpec::required("out", OptionKind::Path, "The folder to write the training to."),
-        OptionSpec::with_default(
-            "trainer",
-            OptionKind::Choice(&["embedded"]),
-            "embedded",
-            "Who trains: `embedded` learns on this machine.",
-        ),
+        custom_vision::TRAINER,
         OptionSpec::optional(
             "minAccuracy",
             OptionKind::Number { min: 0.0, max: 1.0 },
-            "Fail when the cross-validated accuracy, 0 to 1, is below this.",
+            "Fail when the accuracy on photos that were not learnt from, 0 to 1, is below this.",
         ),
         OptionSpec::with_default(
             "seed",
@@ -122,10 +163,18 @@ Example:
             OptionKind::Path,
             "The backbone's ONNX file. Without it: the one installed with this program.",
         ),
+        custom_vision::ENDPOINT,
+        custom_vision::PROJECT,
+        custom_vision::DOMAIN,
+        custom_vision::CONNECTION,
+        custom_vision::HOLDOUT_FOLD,
+        custom_vision::PRUNE_IMAGES,
+        custom_vision::KEEP_ITERATIONS,
+        custom_vision::TIMEOUT,
     ];
     const OUTPUTS: &'static [OutputSpec] = &[
-        OutputSpec { name: "accuracy", about: "The cross-validated accuracy, 0 to 1." },
-        OutputSpec { name: "macroF1", about: "The cross-validated macro F1 score, 0 to 1." },
+        OutputSpec { name: "accuracy", about: "The accuracy on photos that were not learnt from, 0 to 1." },
+        OutputSpec { name: "macroF1", about: "The macro F1 score on those photos, 0 to 1." },
         OutputSpec { name: "datasetDigest", about: "The digest of what was learnt from." },
         OutputSpec { name: "training", about: "The folder of the training." },
     ];
@@ -133,7 +182,6 @@ Example:
     type Plan = Plan;
 
     fn plan(inputs: &Inputs) -> Result<Plan, Fault> {
-        inputs.choice("trainer")?;
         let out = inputs.required_path("out")?;
         let beside = out.parent().unwrap_or(Path::new("")).join("cache");
         Ok(Plan {
@@ -141,8 +189,13 @@ Example:
             seed: inputs.integer("seed")?.unwrap_or_default(),
             min_accuracy: inputs.number("minAccuracy")?,
             holdout: inputs.path("holdout")?,
-            cache: inputs.path("cache")?.unwrap_or(beside),
-            backbone: inputs.path("backbone")?,
+            by: match custom_vision::chosen(inputs)? {
+                Some((place, course)) => Who::CustomVision(place, course),
+                None => Who::Embedded {
+                    cache: inputs.path("cache")?.unwrap_or(beside),
+                    backbone: inputs.path("backbone")?,
+                },
+            },
             out,
         })
     }
@@ -154,18 +207,31 @@ Example:
             .as_deref()
             .map(|folder| dataset::load(folder).map(|held| (held, folder)))
             .transpose()?;
-        let backbone = plan.backbone.clone().map_or_else(|| install::find(install::BACKBONE), Ok)?;
         let staged = StagedFolder::begin(&plan.out, Training::FILE)?;
 
+        let no_cache = PathBuf::new();
+        let embedded;
+        let cloud;
+        let (trainer, cache): (&dyn Trainer, &Path) = match &plan.by {
+            Who::Embedded { cache, backbone } => {
+                let backbone = backbone.clone().map_or_else(|| install::find(install::BACKBONE), Ok)?;
+                embedded = (self.embedded)(&backbone);
+                (&*embedded, cache)
+            }
+            Who::CustomVision(place, course) => {
+                cloud = CustomVisionTrainer { place, course, env: context.env, adopter: self.adopter };
+                (&cloud, &no_cache)
+            }
+        };
         let request = TrainRequest {
             dataset: &photos,
             dataset_folder: &plan.dataset,
             holdout: holdout.as_ref().map(|(held, folder)| (held, *folder)),
-            cache: &plan.cache,
+            cache,
             seed: plan.seed,
             out: staged.path(),
         };
-        let mut training = (self.embedded)(&backbone).train(&request, context.monitor)?;
+        let mut training = trainer.train(&request, context.monitor)?;
         training.created.clone_from(&context.created);
 
         let gates: Vec<_> = report::accuracy_gate(&training, plan.min_accuracy).into_iter().collect();
@@ -194,12 +260,15 @@ Example:
         let summary = &training.cross_validation.summary;
         Ok(Outcome {
             headline: format!(
-                "trained on {} photos of {} labels: accuracy {:.1} %, macro F1 {:.1} % in {}-fold cross-validation",
-                summary.photos,
+                "trained on {} photos of {} labels: accuracy {:.1} %, macro F1 {:.1} % {}",
+                training.custom_vision.as_ref().map_or(training.dataset.photos, |model| model.photos),
                 training.labels.len(),
                 summary.accuracy * 100.0,
                 summary.macro_f1 * 100.0,
-                summary.folds
+                match summary.folds {
+                    0 => format!("on {} photos kept apart", summary.photos),
+                    folds => format!("in {folds}-fold cross-validation"),
+                }
             ),
             variables: vec![
                 ("accuracy", format!("{:.6}", summary.accuracy)),

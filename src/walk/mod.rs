@@ -9,8 +9,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use mynah_contracts::{
-    Dataset, DeploymentRecord, Diagnosis, Exporter, Fault, FaultKind, ModelCard, ModuleSet, Sighting,
-    Trainer, Training,
+    Adopter, Dataset, DeploymentRecord, Diagnosis, Exporter, Fault, FaultKind, ModelCard, ModuleSet,
+    Sighting, Trainer, Training,
 };
 
 use crate::agent::{Inputs, OptionKind, OptionSpec};
@@ -18,6 +18,7 @@ use crate::artifact;
 use crate::install;
 use crate::step::{Context, Outcome, Step};
 use crate::steps::build_modules::BuildModules;
+use crate::steps::custom_vision;
 use crate::steps::deploy_modules::DeployModules;
 use crate::steps::export::ExportModel;
 use crate::steps::generate_manifest::GenerateManifest;
@@ -57,7 +58,7 @@ pub const OPTIONS: &[OptionSpec] = &[
     OptionSpec::optional(
         "minAccuracy",
         OptionKind::Number { min: 0.0, max: 1.0 },
-        "Stop when the cross-validated accuracy, 0 to 1, is below this.",
+        "Stop when the accuracy on photos that were not learnt from, 0 to 1, is below this.",
     ),
     OptionSpec::with_default(
         "weights",
@@ -66,6 +67,15 @@ pub const OPTIONS: &[OptionSpec] = &[
         "How the model's weights are stored: `f16` halves the file.",
     ),
     OptionSpec::optional("strict", OptionKind::Switch, "Stop at damaged photos instead of leaving them out."),
+    custom_vision::TRAINER,
+    custom_vision::ENDPOINT,
+    custom_vision::PROJECT,
+    custom_vision::DOMAIN,
+    custom_vision::CONNECTION,
+    custom_vision::HOLDOUT_FOLD,
+    custom_vision::PRUNE_IMAGES,
+    custom_vision::KEEP_ITERATIONS,
+    custom_vision::TIMEOUT,
 ];
 
 /// The walk. The trainer and the exporter are made by whoever links them, from the backbone's path.
@@ -74,6 +84,8 @@ pub struct Walk {
     pub trainer: fn(&Path) -> Box<dyn Trainer>,
     /// Makes its exporter.
     pub exporter: fn(&Path) -> Box<dyn Exporter>,
+    /// Judges and packs what a service trained.
+    pub adopter: &'static dyn Adopter,
 }
 
 /// What is to be walked.
@@ -86,6 +98,8 @@ pub struct Plan {
     min_accuracy: Option<String>,
     weights: &'static str,
     strict: bool,
+    /// Who trains, and what it needs to know, as options of train-model.
+    training: Vec<(&'static str, String)>,
 }
 
 impl Plan {
@@ -93,6 +107,11 @@ impl Plan {
     pub fn new(photos: Option<PathBuf>, inputs: &Inputs) -> Result<Self, Fault> {
         inputs.integer("seed")?;
         inputs.number("minAccuracy")?;
+        custom_vision::chosen(inputs)?;
+        let mut training = Vec::new();
+        for spec in [custom_vision::TRAINER].iter().chain(&custom_vision::OF_TRAINING) {
+            training.extend(inputs.text(spec.name)?.map(|value| (spec.name, value.to_owned())));
+        }
         Ok(Self {
             photos,
             frames: inputs.path("frames")?,
@@ -101,6 +120,7 @@ impl Plan {
             min_accuracy: inputs.text("minAccuracy")?.map(str::to_owned),
             weights: inputs.choice("weights")?.unwrap_or("f16"),
             strict: inputs.switch("strict")?,
+            training,
         })
     }
 }
@@ -117,7 +137,8 @@ impl fmt::Display for Plan {
             (None, Some(_)) => "some of the photos".to_owned(),
         };
         writeln!(f, "1 import-images     {photos}")?;
-        writeln!(f, "2 train-model       seed {}", self.seed)?;
+        let trainer = self.training.first().map_or("embedded", |(_, who)| who.as_str());
+        writeln!(f, "2 train-model       {trainer}, seed {}", self.seed)?;
         writeln!(f, "3 export-model      {} weights", self.weights)?;
         writeln!(f, "4 build-modules     for this machine")?;
         writeln!(f, "5 generate-manifest built-in template")?;
@@ -167,11 +188,14 @@ impl Walk {
             ("seed", plan.seed.clone()),
         ];
         train.extend(plan.min_accuracy.clone().map(|least| ("minAccuracy", least)));
-        take(2, &TrainModel { embedded: self.trainer }, train, context)?;
+        train.extend(plan.training.clone());
+        take(2, &TrainModel { embedded: self.trainer, adopter: self.adopter }, train, context)?;
 
-        let export =
+        let mut export =
             vec![("training", text(&training)), ("out", text(&model)), ("weights", plan.weights.to_owned())];
-        take(3, &ExportModel { embedded: self.exporter }, export, context)?;
+        let connection = plan.training.iter().find(|(name, _)| *name == custom_vision::CONNECTION.name);
+        export.extend(connection.cloned());
+        take(3, &ExportModel { embedded: self.exporter, adopter: self.adopter }, export, context)?;
 
         let mut build = vec![("model", text(&model)), ("out", text(&images))];
         build.extend(samples.as_ref().map(|samples| ("clips", text(&samples.join("speech")))));

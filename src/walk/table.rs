@@ -45,9 +45,12 @@ fn summary(out: &mut String, walked: &Walked<'_>) -> std::fmt::Result {
     }
     writeln!(
         out,
-        "accuracy    {:.1} % in {}-fold cross-validation; silent below {:.0} % sure",
+        "accuracy    {:.1} % {}; silent below {:.0} % sure",
         figures.accuracy * 100.0,
-        figures.folds,
+        match figures.folds {
+            0 => format!("on {} photos kept apart", figures.photos),
+            folds => format!("in {folds}-fold cross-validation"),
+        },
         f64::from(walked.training.calibration.reject_threshold) * 100.0
     )?;
     writeln!(out, "report      {}", walked.report.display())?;

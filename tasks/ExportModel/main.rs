@@ -2,10 +2,11 @@
 
 use std::process::ExitCode;
 
-use mynah_trainer::Embedded;
+use mynah_trainer::{Embedded, Foreign};
 
 fn main() -> ExitCode {
     mynah::entry::run(&mynah::steps::export::ExportModel {
         embedded: |backbone| Box::new(Embedded::new(backbone)),
+        adopter: &Foreign,
     })
 }

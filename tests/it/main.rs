@@ -6,6 +6,7 @@ mod agent;
 mod azurite;
 mod bad_input;
 mod blob;
+mod custom_vision;
 mod dockerfiles;
 mod given;
 mod hub;

@@ -48,5 +48,9 @@ pub use model_card::{ModelCard, Weights};
 pub use modules::{Descriptor, Module, ModuleSet, Platform, PlatformImage, PlatformParseError};
 pub use preprocess::{ChannelOrder, Geometry, Preprocess, ResizeFilter};
 pub use speech::{Clip, Speech};
-pub use training::{Backbone, Calibration, DatasetRef, Head, Probe, TrainerKind, Training};
-pub use work::{ExportRequest, Exporter, Monitor, Quiet, TrainRequest, Trainer};
+pub use training::{
+    Backbone, Calibration, CustomVisionModel, DatasetRef, Head, Probe, ServiceMetrics, TrainerKind, Training,
+};
+pub use work::{
+    AdoptRequest, Adopted, Adopter, ExportRequest, Exporter, Monitor, Quiet, TrainRequest, Trainer,
+};

@@ -33,9 +33,13 @@ pub struct Training {
     /// The linear layer; embedded trainer only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub head: Option<Head>,
+    /// Where the service keeps what it trained; Custom Vision only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub custom_vision: Option<CustomVisionModel>,
     /// How outputs become probabilities, and when to say nothing.
     pub calibration: Calibration,
-    /// How well it did on folds it had not learnt from.
+    /// How well it did on photos it had not learnt from: on every fold in turn (embedded), or on the one fold
+    /// that the service never got (Custom Vision; `folds` is 0).
     pub cross_validation: Evaluation,
     /// How well the final model did on photos kept apart (`--holdout`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -86,6 +90,46 @@ pub struct Head {
     pub l2: f64,
     /// Iterations until the fit converged.
     pub iterations: u32,
+}
+
+/// Where Custom Vision keeps a trained model. It holds no key.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CustomVisionModel {
+    /// The resource's endpoint.
+    pub endpoint: String,
+    /// The project's id.
+    pub project: String,
+    /// The project's name.
+    pub project_name: String,
+    /// The domain's name, such as `General (compact)`.
+    pub domain: String,
+    /// The iteration's id.
+    pub iteration: String,
+    /// The iteration's name.
+    pub iteration_name: String,
+    /// How many photos it learnt from.
+    pub photos: u32,
+    /// The fold of the dataset that the service never got.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_out_fold: Option<u8>,
+    /// The SHA-256 of the graph that was judged, as the service exported it.
+    pub exported: Sha256Digest,
+    /// What the service itself says of the iteration.
+    pub metrics: ServiceMetrics,
+}
+
+/// What a service says of its own training, on a split of its own. All shares are 0 to 1.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceMetrics {
+    /// Share of its predictions that are right.
+    pub precision: f64,
+    /// Share of the tagged images that it finds.
+    pub recall: f64,
+    /// The area under its precision-recall curve, where it says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub average_precision: Option<f64>,
 }
 
 /// How outputs become probabilities, and when to say nothing.

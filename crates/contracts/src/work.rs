@@ -1,9 +1,11 @@
-//! The two things the build side asks of the machine-learning side. They stand here so that the library
+//! What the build side asks of the machine-learning side. It stands here so that the library
 //! with the steps need not name the crates that link an inference engine.
 
 use std::path::Path;
 
-use crate::{Dataset, Fault, ModelCard, Training, Weights};
+use crate::{
+    Calibration, Dataset, Evaluation, Fault, Label, ModelCard, Preprocess, Probe, Training, Weights,
+};
 
 /// Watches long work: shows how far it is, and can ask it to stop.
 pub trait Monitor: Sync {
@@ -68,4 +70,53 @@ pub trait Exporter: Sync {
     /// Writes the package's files and checks, with the device's own code, that they give training's
     /// probabilities. The caller writes `model.json`.
     fn export(&self, request: &ExportRequest<'_>, monitor: &dyn Monitor) -> Result<ModelCard, Fault>;
+}
+
+/// A classifier that another tool trained, with what it takes to judge it.
+pub struct AdoptRequest<'a> {
+    /// Its ONNX file.
+    pub onnx: &'a [u8],
+    /// What its outputs mean, in their order.
+    pub outputs: &'a [Label],
+    /// The dataset whose labels it learnt.
+    pub dataset: &'a Dataset,
+    /// The dataset's folder. Each photo is verified against its digest when read.
+    pub dataset_folder: &'a Path,
+    /// The fold of the dataset that it has not learnt from; without one, `holdout` judges it.
+    pub held_out: Option<u8>,
+    /// Photos kept apart, with their folder.
+    pub holdout: Option<(&'a Dataset, &'a Path)>,
+    /// An existing empty folder for `probes/`.
+    pub out: &'a Path,
+}
+
+/// What is known of an adopted classifier.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Adopted {
+    /// From pixels to its input.
+    pub preprocess: Preprocess,
+    /// When to say nothing; the temperature is 1, the classifier gives probabilities itself.
+    pub calibration: Calibration,
+    /// How well it did on photos it had not learnt from.
+    pub evaluation: Evaluation,
+    /// How well it did on the photos kept apart, where another fold was held out beside them.
+    pub holdout: Option<Evaluation>,
+    /// A few photos with the probabilities it gave them.
+    pub probes: Vec<Probe>,
+}
+
+/// Takes classifiers of other tools in.
+pub trait Adopter: Sync {
+    /// Finds out how pixels become the classifier's input, and judges it on photos it has not learnt from.
+    fn adopt(&self, request: &AdoptRequest<'_>, monitor: &dyn Monitor) -> Result<Adopted, Fault>;
+
+    /// Writes the classifier as a package of ours, as [`Exporter::export`] does. `onnx` and `outputs` are as in
+    /// [`AdoptRequest`]; the labels and their order are the training's.
+    fn pack(
+        &self,
+        request: &ExportRequest<'_>,
+        onnx: &[u8],
+        outputs: &[Label],
+        monitor: &dyn Monitor,
+    ) -> Result<ModelCard, Fault>;
 }

@@ -143,6 +143,7 @@ fn train(
         backbone: Some(BackboneRef { name: name.to_owned(), sha256, embedding_length }),
         augmentations: augmentations.iter().map(ToString::to_string).collect(),
         head: Some(HeadRef { file: head_file, l2: found.l2, iterations }),
+        custom_vision: None,
         calibration,
         cross_validation,
         holdout,
@@ -151,7 +152,7 @@ fn train(
 }
 
 /// Each photo's label as an index into `labels`, which are sorted.
-fn truth(dataset: &Dataset, labels: &[Label]) -> Result<Vec<usize>, TrainerError> {
+pub(crate) fn truth(dataset: &Dataset, labels: &[Label]) -> Result<Vec<usize>, TrainerError> {
     dataset
         .photos
         .iter()
@@ -204,7 +205,7 @@ fn evaluate_apart(
 }
 
 /// A few photos of each label, the smallest files: they travel with the model.
-fn chosen_probes(dataset: &Dataset) -> Vec<(usize, &Photo)> {
+pub(crate) fn chosen_probes(dataset: &Dataset) -> Vec<(usize, &Photo)> {
     let mut chosen: Vec<(usize, usize, &Photo)> = Vec::new();
     for count in &dataset.labels {
         let mut photos: Vec<(usize, &Photo)> =
@@ -220,7 +221,7 @@ fn chosen_probes(dataset: &Dataset) -> Vec<(usize, &Photo)> {
     chosen.into_iter().map(|(_, index, photo)| (index, photo)).collect()
 }
 
-fn write_probe(
+pub(crate) fn write_probe(
     photo: &Photo,
     folder: &Path,
     out: &Path,

@@ -102,7 +102,11 @@ fn card(
 }
 
 /// Copies the probes and compares what the model says of them with what training said.
-fn check_probes(package: &ModelPackage, training_folder: &Path, out: &Path) -> Result<(), TrainerError> {
+pub(crate) fn check_probes(
+    package: &ModelPackage,
+    training_folder: &Path,
+    out: &Path,
+) -> Result<(), TrainerError> {
     let differences = package
         .card()
         .probes

@@ -5,6 +5,8 @@
 //! them: [`backbone`], [`augment`], [`embed`](mod@embed) with its [`cache`], [`cross_validation`] and [`head`],
 //! [`calibration`], [`evaluation`], [`head_file`], and for the export [`onnx`].
 //!
+//! [`Foreign`] takes in what another tool trained and exported.
+//!
 //! [`Trainer`]: mynah_contracts::Trainer
 //! [`Exporter`]: mynah_contracts::Exporter
 
@@ -19,6 +21,7 @@ mod embedded;
 mod error;
 pub mod evaluation;
 mod export;
+mod foreign;
 pub mod head;
 pub mod head_file;
 mod kernel;
@@ -32,3 +35,4 @@ mod scenario;
 
 pub use embedded::Embedded;
 pub use error::TrainerError;
+pub use foreign::{Foreign, ForeignError};

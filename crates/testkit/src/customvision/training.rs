@@ -207,7 +207,7 @@ fn iteration_json(project: &Project, iteration: &Iteration) -> Value {
         "trainingType": "Regular",
         "reservedBudgetInHours": 0,
         "trainingTimeInMinutes": 0,
-        "publishName": iteration.published,
-        "originalPublishResourceId": null,
+        "publishName": iteration.published.as_deref().unwrap_or_default(),
+        "originalPublishResourceId": "",
     })
 }

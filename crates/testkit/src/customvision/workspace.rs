@@ -126,7 +126,6 @@ fn project_json(project: &Project) -> Value {
             "classificationType": "Multiclass",
             "targetExportPlatforms": [],
             "useNegativeSet": true,
-            "detectionParameters": null,
             "imageProcessingSettings": { "augmentationMethods": {} },
         },
         "created": project.created,
