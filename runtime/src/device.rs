@@ -149,8 +149,8 @@ struct Device<'a> {
     /// What the hub desires, and which properties it was answered about.
     desired: serde_json::Map<String, serde_json::Value>,
     answered: BTreeSet<String>,
-    /// What the last sighting showed.
-    last_label: Option<Option<Label>>,
+    /// What the last sighting showed; an empty list = nothing known, `None` = there was none.
+    last_shown: Option<Vec<Label>>,
     clock: Rc<dyn Clock>,
     board: Arc<Board>,
     /// Models the hub desired, and whose are taken.
@@ -237,7 +237,7 @@ impl<'a> Device<'a> {
             supervisor,
             desired: serde_json::Map::new(),
             answered: BTreeSet::new(),
-            last_label: None,
+            last_shown: None,
             clock,
             board,
             store,

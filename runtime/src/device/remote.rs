@@ -160,8 +160,9 @@ impl Device<'_> {
 
     /// Whether this sighting is sent to the hub.
     pub(super) fn is_telemetry(&mut self, sighting: &mynah_contracts::Sighting) -> bool {
-        let changed = self.last_label.as_ref() != Some(&sighting.label);
-        self.last_label = Some(sighting.label.clone());
+        let shown = Vec::from_iter(sighting.label.clone());
+        let changed = self.last_shown.as_ref() != Some(&shown);
+        self.last_shown = Some(shown);
         match self.settings.hub.as_ref().map(|hub| hub.telemetry) {
             Some(Telemetry::Said) => sighting.said.is_some(),
             Some(Telemetry::Changes) => changed,

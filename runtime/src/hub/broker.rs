@@ -17,12 +17,12 @@ use crate::secret::Secret;
 use crate::web;
 
 /// How long a password is valid, and when it is renewed.
-const VALID: Duration = Duration::from_secs(3600);
-const RENEW: Duration = Duration::from_secs(2880);
+const VALID: Duration = Duration::from_hours(1);
+const RENEW: Duration = Duration::from_mins(48);
 /// The version of the protocol's service.
 const API: &str = "2021-04-12";
 /// Without a password there is nothing to renew.
-const FOR_EVER: Duration = Duration::from_secs(10 * 365 * 86_400);
+const FOR_EVER: Duration = Duration::from_hours(10 * 365 * 24);
 
 /// A broker and who we are to it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -233,18 +233,17 @@ impl Broker {
 
 /// TLS that trusts the certificates of a PEM file, or the machine's.
 fn certificates(file: Option<&PathBuf>) -> io::Result<Arc<ClientConfig>> {
-    match file {
-        Some(path) => trusting(&std::fs::read(path).map_err(|error| {
+    if let Some(path) = file {
+        let pem = std::fs::read(path).map_err(|error| {
             io::Error::new(
                 error.kind(),
                 format!("cannot read the certificates `{}`: {error}", path.display()),
             )
-        })?),
-        None => {
-            let found = rustls_native_certs::load_native_certs().certs;
-            tls(found.into_iter(), "this machine trusts no certificates: name some with `hub-ca-file`")
-        }
+        })?;
+        return trusting(&pem);
     }
+    let found = rustls_native_certs::load_native_certs().certs;
+    tls(found.into_iter(), "this machine trusts no certificates: name some with `hub-ca-file`")
 }
 
 /// TLS that trusts these certificates.

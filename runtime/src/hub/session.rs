@@ -26,7 +26,7 @@ use super::{Command, Report};
 const IN_FLIGHT: usize = 16;
 /// The first wait after a failure, and the longest.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
+const LONGEST_WAIT: Duration = Duration::from_mins(1);
 /// A broker that has not acknowledged for this long is silent.
 const SILENT: Duration = Duration::from_secs(30);
 /// How often the spool is looked at without being told.
@@ -273,15 +273,12 @@ impl Connection<'_> {
         else {
             return Ok(());
         };
-        let (topic, body, keep) = match self.broker.status_topic() {
-            Some(topic) => match changes.remove("status") {
-                Some(status) => (topic, status, true),
-                None => return Ok(()),
-            },
-            None => {
-                self.requests += 1;
-                (topics::twin_report(self.requests), Value::Object(changes), false)
-            }
+        let (topic, body, keep) = if let Some(topic) = self.broker.status_topic() {
+            let Some(status) = changes.remove("status") else { return Ok(()) };
+            (topic, status, true)
+        } else {
+            self.requests += 1;
+            (topics::twin_report(self.requests), Value::Object(changes), false)
         };
         Ok(self.client.try_publish(topic, QoS::AtMostOnce, keep, body.to_string())?)
     }
@@ -314,7 +311,7 @@ impl Connection<'_> {
                 }
             }
             Event::Incoming(Packet::Publish(message)) => {
-                self.message(&message.topic, &message.payload, answers)
+                self.message(&message.topic, &message.payload, answers);
             }
             _ => {}
         }
@@ -332,12 +329,11 @@ impl Connection<'_> {
                 }
                 self.twin_request = None;
                 let twin = serde_json::from_slice::<Value>(body).ok().filter(|_| status == 200);
-                match twin.as_ref().and_then(|twin| twin.get("desired")?.as_object()) {
-                    Some(desired) => {
-                        self.desired = Some(desired.clone());
-                        self.hand_on();
-                    }
-                    None => tracing::warn!("the hub gives no twin ({status}): settings stay as they are"),
+                if let Some(desired) = twin.as_ref().and_then(|twin| twin.get("desired")?.as_object()) {
+                    self.desired = Some(desired.clone());
+                    self.hand_on();
+                } else {
+                    tracing::warn!("the hub gives no twin ({status}): settings stay as they are");
                 }
             }
             Incoming::Desired => match (serde_json::from_slice::<Value>(body), &mut self.desired) {

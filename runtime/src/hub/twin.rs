@@ -43,12 +43,11 @@ pub(crate) fn judge(
             refuse(property, current(base, definition.name), "it cannot change while the device runs".into());
             continue;
         }
-        match text(value) {
-            Some(text) => wanted.push((definition.name, property.clone(), text)),
-            None => {
-                let why = "a number, a text, a list of texts, or an object of label and number is needed";
-                refuse(property, current(base, definition.name), why.into());
-            }
+        if let Some(text) = text(value) {
+            wanted.push((definition.name, property.clone(), text));
+        } else {
+            let why = "a number, a text, a list of texts, or an object of label and number is needed";
+            refuse(property, current(base, definition.name), why.into());
         }
     }
     let attempt = |accepted: &BTreeMap<&'static str, String>| {

@@ -14,7 +14,7 @@ use super::{Keys, UpdateError, Wish};
 use crate::web;
 
 /// How long one attempt at one file may take: slow lines are slow.
-const TIME: Duration = Duration::from_secs(1800);
+const TIME: Duration = Duration::from_mins(30);
 /// How often a file is tried.
 const ATTEMPTS: u32 = 5;
 /// The wait before the second attempt; it doubles.
