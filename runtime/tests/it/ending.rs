@@ -75,7 +75,7 @@ fn sighup_has_the_settings_read_again() {
     // What cannot be used changes nothing.
     std::fs::write(scene.path("mynah.conf"), "votes = many\n").unwrap();
     signal(&child, "HUP");
-    std::thread::sleep(Duration::from_millis(300));
+    sleep(Duration::from_millis(300));
     std::fs::write(scene.path("mynah.conf"), "votes = 1\n").unwrap();
     signal(&child, "HUP");
     wait(&|| !scene.heard().is_empty());
