@@ -67,6 +67,8 @@ pub(crate) struct View {
     pub(crate) reopened: u64,
     /// Whether words can be heard.
     pub(crate) audible: bool,
+    /// Whether the hub is connected, how many messages wait for it, and how many were dropped for room.
+    pub(crate) hub: Option<(bool, u64, u64)>,
     pub(crate) picture: Option<Arc<Picture>>,
 }
 
@@ -101,6 +103,7 @@ impl Board {
             fps: 0.0,
             reopened: 0,
             audible: false,
+            hub: None,
             picture: None,
         };
         Self {

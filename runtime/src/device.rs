@@ -1,12 +1,19 @@
 //! The device's life: trust the model, then frame by frame see, decide, speak and report, until the source
 //! ends or someone asks to stop.
 
-use std::ffi::OsStr;
+mod model;
+mod remote;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use mynah_contracts::{
-    DeviceState, DeviceStatus, Diagnosis, Fault, FaultKind, Sha256Digest, Sighting, error_chain,
+    DeviceState, DeviceStatus, Diagnosis, Fault, FaultKind, Label, Sha256Digest, Sighting, error_chain,
 };
 use mynah_model::ModelPackage;
 use mynah_photo::RgbImage;
@@ -15,13 +22,15 @@ use crate::board::{Board, Picture, Word};
 use crate::clock::{Clock, rfc3339};
 use crate::decide::{Decider, MotionGate};
 use crate::http;
-use crate::settings::{QuietHours, Settings, SettingsError};
+use crate::hub::Hub;
+use crate::settings::{Given, QuietHours, Settings, SettingsError};
 use crate::sightings::{SightingLog, SightingsError};
 use crate::source::{self, FrameSource, Next};
 use crate::speaker;
-use crate::speech::Clips;
 use crate::status::StatusFile;
 use crate::stop::{Stop, StopReason};
+use crate::supervisor::Supervisor;
+use crate::update::{Fetching, Keys, Store, Wish};
 use crate::voice::Voice;
 
 /// How a run that did not fail ended.
@@ -36,6 +45,12 @@ pub enum Ending {
 /// What went wrong over a whole run.
 #[derive(Debug, thiserror::Error)]
 enum RunError {
+    #[error("cannot use the folder `{folder}` for models")]
+    Store {
+        folder: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
     #[error("none of the {unreadable} frames could be read")]
     NothingSeen { unreadable: u64 },
     #[error("{lost} of {frames} sightings were lost")]
@@ -50,33 +65,52 @@ enum RunError {
 impl Diagnosis for RunError {
     fn kind(&self) -> FaultKind {
         match self {
-            Self::NothingSeen { .. } => FaultKind::BadInput,
+            Self::NothingSeen { .. } | Self::Store { .. } => FaultKind::BadInput,
             Self::SightingsLost { .. } => FaultKind::Failed,
         }
     }
 
     fn hint(&self) -> Option<String> {
         match self {
+            Self::Store { .. } => Some("name a folder this user may write to: `--model-store DIR`".into()),
             Self::NothingSeen { .. } => Some("the lines above say what is wrong with each frame".into()),
             Self::SightingsLost { last, .. } => last.hint(),
         }
     }
 }
 
-/// Runs the device until its source ends or `stop` is asked for. `search` is the `PATH` of programs.
+/// What the device was started with; kept, since the settings can be read again.
+#[derive(Debug, Default)]
+pub struct Launch {
+    /// The flags.
+    pub flags: BTreeMap<String, String>,
+    /// The environment.
+    pub environment: BTreeMap<OsString, OsString>,
+    /// Set by whoever wants the settings read again.
+    pub reload: Arc<AtomicBool>,
+}
+
+impl Launch {
+    /// The settings as they are given now.
+    ///
+    /// # Errors
+    /// The settings file cannot be used.
+    pub fn given(&self) -> Result<Given, SettingsError> {
+        Given::collect(&self.flags, &self.environment)
+    }
+}
+
+/// Runs the device until its source ends or `stop` is asked for.
 ///
 /// # Errors
 /// Settings, model, clips, source, speaker or reports cannot be used; the status then says "failed" and why.
-pub fn run(
-    settings: &Settings,
-    clock: Rc<dyn Clock>,
-    stop: &Stop,
-    search: Option<&OsStr>,
-) -> Result<Ending, Fault> {
+pub fn run(launch: &Launch, given: Given, clock: Rc<dyn Clock>, stop: &Stop) -> Result<Ending, Fault> {
+    let settings = Settings::parse(&given)?;
     let mut status = StatusFile::open(settings.status.as_deref(), clock.clone())?;
     let board = Arc::new(Board::new(status.get().clone()));
-    let outcome = listen(settings, &board)
-        .and_then(|()| Device::start(settings, clock, &mut status, board, search))
+    let supervisor = Supervisor::of(&launch.environment);
+    let outcome = listen(&settings, &board)
+        .and_then(|()| Device::start(launch, given, settings, clock, &mut status, board, supervisor))
         .and_then(|device| device.watch(stop));
     match &outcome {
         Ok(Ending::SourceEnded) => status.end(DeviceState::Finished, None),
@@ -104,11 +138,35 @@ fn listen(settings: &Settings, board: &Arc<Board>) -> Result<(), Fault> {
 
 /// Everything a frame passes through.
 struct Device<'a> {
+    launch: &'a Launch,
+    /// The settings without what the hub desires.
+    base: Given,
+    /// The settings in force, as text and in types.
+    given: Given,
+    settings: Settings,
+    hub: Option<Hub>,
+    supervisor: Supervisor,
+    /// What the hub desires, and which properties it was answered about.
+    desired: serde_json::Map<String, serde_json::Value>,
+    answered: BTreeSet<String>,
+    /// What the last sighting showed; an empty list = nothing known, `None` = there was none.
+    last_shown: Option<Vec<Label>>,
     clock: Rc<dyn Clock>,
     board: Arc<Board>,
+    /// Models the hub desired, and whose are taken.
+    store: Option<Store>,
+    keys: Option<Keys>,
+    model_wish: Option<Wish>,
+    model_version: i64,
+    fetching: Option<Fetching>,
+    /// When the model in use has proved itself; `None` = it has.
+    trial_ends: Option<Duration>,
+    model_folder: PathBuf,
     model: Arc<ModelPackage>,
     digest: Sha256Digest,
     source: Box<dyn FrameSource>,
+    /// The picture at hand.
+    seen: Option<Seen>,
     motion: MotionGate,
     decider: Decider,
     voice: Voice,
@@ -130,50 +188,66 @@ struct Seen {
 impl<'a> Device<'a> {
     /// Opens everything; the model is trusted only after its self-test.
     fn start(
-        settings: &Settings,
+        launch: &'a Launch,
+        given: Given,
+        settings: Settings,
         clock: Rc<dyn Clock>,
         status: &'a mut StatusFile,
         board: Arc<Board>,
-        search: Option<&OsStr>,
+        supervisor: Supervisor,
     ) -> Result<Self, Fault> {
+        let search = launch.environment.get(OsStr::new("PATH")).map(OsString::as_os_str);
         let source = source::open(&settings.source, settings.patience, clock.clone())?;
         let speaker = speaker::open(&settings.speaker, settings.volume, search)?;
         let sightings = SightingLog::open(&settings.sightings)?;
 
-        let model = Arc::new(ModelPackage::open(&settings.model)?);
-        model.self_test(&settings.model)?;
+        let mut store = match &settings.model_store {
+            Some(folder) => Some(
+                Store::open(folder).map_err(|source| RunError::Store { folder: folder.clone(), source })?,
+            ),
+            None => None,
+        };
+        let keys = settings.model_keys()?;
+        let (model_folder, model) = model::open(&settings, store.as_mut())?;
+        let trial_ends =
+            store.as_ref().filter(|store| store.is_trial()).map(|_| clock.uptime() + settings.model_trial);
         let card = model.card();
         let digest = card.digest();
         let rules = settings.decision.rules(&card.labels, card.calibration.reject_threshold)?;
         let threshold = rules.threshold;
         let decider = Decider::new(rules).map_err(|source| SettingsError::Rules { source })?;
 
-        let (clips, errors) = match &settings.speech {
-            Some(folder) => match Clips::open(&folder.path, &card.labels) {
-                Err(error) if error.is_absent() && !folder.required => {
-                    tracing::info!("no clips below `{}`: words are printed only", folder.path.display());
-                    (Clips::none(), Vec::new())
-                }
-                opened => opened?,
-            },
-            None => (Clips::none(), Vec::new()),
-        };
-        let mut standing_problem = None;
-        for error in errors {
-            let problem = error_chain(&error);
-            tracing::warn!("a clip cannot be played, its words are printed only: {problem}");
-            standing_problem.get_or_insert(problem);
-        }
+        let (clips, standing_problem) = model::clips(&settings, &card.labels)?;
         let voice = Voice::new(card.labels.clone(), clips, speaker);
         let audible = voice.is_audible().then(|| settings.speaker.to_string());
         tracing::info!("model {digest}: {} labels, threshold {threshold:.2}", card.labels.len());
         status.update(|now| now.problem.clone_from(&standing_problem));
+        let hub = match (settings.broker(&launch.environment)?, &settings.hub) {
+            (Some(broker), Some(hub)) => Some(Hub::start(broker, &hub.spool, hub.spool_bytes)?),
+            _ => None,
+        };
         board.set_model(model.clone());
-        board.change(|view| view.audible = audible.is_some());
         status.running(digest, audible);
+        supervisor.ready();
         Ok(Self {
+            launch,
+            base: given.clone(),
+            given,
+            hub,
+            supervisor,
+            desired: serde_json::Map::new(),
+            answered: BTreeSet::new(),
+            last_shown: None,
             clock,
             board,
+            store,
+            keys,
+            model_wish: None,
+            model_version: 0,
+            fetching: None,
+            trial_ends,
+            model_folder,
+            seen: None,
             model,
             digest,
             source,
@@ -181,6 +255,7 @@ impl<'a> Device<'a> {
             decider,
             voice,
             mute_hours: settings.mute_hours,
+            settings,
             sightings,
             status,
             standing_problem,
@@ -190,17 +265,19 @@ impl<'a> Device<'a> {
 
     /// Looks at frames until there are no more or `stop` is asked for, then says what is still waiting.
     fn watch(mut self, stop: &Stop) -> Result<Ending, Fault> {
-        let mut seen: Option<Seen> = None;
         let ending = loop {
             if let Some(reason) = stop.asked() {
                 break Ending::Stopped(reason);
             }
             self.board.beat();
+            self.supervisor.alive(self.clock.uptime());
+            self.obey();
+            self.mind_model();
             match self.source.next_frame() {
                 Next::Picture { image, name, jpeg } => {
                     // The judgement of the picture before holds where nothing moved.
-                    if self.motion.passes(&image) || seen.is_none() {
-                        seen = self.classify(&image, name);
+                    if self.motion.passes(&image) || self.seen.is_none() {
+                        self.seen = self.classify(&image, name);
                     }
                     let picture = Arc::new(Picture::new(image, jpeg));
                     self.board.change(|view| view.picture = Some(picture));
@@ -212,18 +289,26 @@ impl<'a> Device<'a> {
                     continue;
                 }
                 Next::Unreadable { name, error } => {
-                    seen = None;
+                    self.seen = None;
                     self.unreadable(name.as_deref(), &error_chain(&error));
                 }
                 Next::End => break Ending::SourceEnded,
                 Next::Lost(error) => return Err(error.into()),
             }
-            if let Some(seen) = &seen {
-                self.frame(seen);
+            if let Some(seen) = self.seen.take() {
+                self.frame(&seen);
+                self.seen = Some(seen);
             }
         };
+        self.supervisor.stopping();
         self.voice.finish();
         self.report(|_| {});
+        if let Some(hub) = &self.hub {
+            hub.finish(std::thread::sleep);
+        }
+        if let Some(store) = &mut self.store {
+            store.end();
+        }
         let now = self.status.get();
         if ending == Ending::SourceEnded && now.frames == 0 {
             return Err(RunError::NothingSeen { unreadable: now.unreadable_frames }.into());
@@ -244,7 +329,9 @@ impl<'a> Device<'a> {
             }
             Err(error) => {
                 self.motion.reset();
-                self.unreadable(name.as_deref(), &error_chain(&error));
+                let why = error_chain(&error);
+                self.unreadable(name.as_deref(), &why);
+                self.model_failed(&why);
                 None
             }
         }
@@ -253,10 +340,7 @@ impl<'a> Device<'a> {
     /// Decides, speaks and reports on one frame.
     fn frame(&mut self, seen: &Seen) {
         let decision = self.decider.look(self.clock.uptime(), &seen.probabilities);
-        let quiet = self.mute_hours.is_some_and(|hours| {
-            let local = jiff::tz::TimeZone::system().to_datetime(self.clock.timestamp());
-            hours.hold(local.time())
-        });
+        let quiet = self.is_quiet();
         let said = decision.say.and_then(|label| self.voice.say(label, quiet));
         let labels = &self.model.card().labels;
         // The package makes sure that there are as many probabilities as labels.
@@ -282,6 +366,11 @@ impl<'a> Device<'a> {
                 }
                 self.lost = Some((lost, error));
             }
+            if self.is_telemetry(&sighting)
+                && let Some(hub) = &mut self.hub
+            {
+                hub.send(&sighting);
+            }
             self.board.change(|view| {
                 view.sighting = Some(sighting);
                 view.probabilities.clone_from(&seen.probabilities);
@@ -289,6 +378,14 @@ impl<'a> Device<'a> {
         }
         self.board.frame();
         self.report(|now| now.frames += 1);
+    }
+
+    /// Whether words are printed only, at this time of the day.
+    fn is_quiet(&self) -> bool {
+        self.mute_hours.is_some_and(|hours| {
+            let local = jiff::tz::TimeZone::system().to_datetime(self.clock.timestamp());
+            hours.hold(local.time())
+        })
     }
 
     fn unreadable(&mut self, name: Option<&str>, why: &str) {
@@ -303,6 +400,7 @@ impl<'a> Device<'a> {
             .source
             .problem()
             .or_else(|| self.voice.problem())
+            .or_else(|| self.hub.as_ref()?.problem())
             .or_else(|| self.lost.as_ref().map(|(_, error)| error_chain(error)))
             .or_else(|| self.standing_problem.clone());
         let said = self.voice.said();
@@ -314,6 +412,19 @@ impl<'a> Device<'a> {
         self.board.change(|view| {
             view.status.clone_from(status);
             view.reopened = reopened;
+            view.audible = self.voice.is_audible() && self.voice.problem().is_none();
+            view.hub = self.hub.as_ref().map(Hub::figures);
         });
+        if let Some(hub) = &self.hub {
+            let state = serde_json::json!({
+                "state": status.state,
+                "version": status.version,
+                "model": status.model,
+                "speaker": status.speaker,
+                // The hub hears of its own troubles when they are over.
+                "problem": status.problem.as_ref().filter(|problem| !problem.starts_with("the hub ")),
+            });
+            hub.report("status", state);
+        }
     }
 }

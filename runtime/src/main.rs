@@ -1,16 +1,18 @@
 //! The command line of the device's runtime: settings in, exit code out.
 
 use std::collections::BTreeMap;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use mynah_contracts::{Fault, FaultKind};
 use mynah_runtime::clock::SystemClock;
-use mynah_runtime::device::{self, Ending};
+use mynah_runtime::device::{self, Ending, Launch};
 use mynah_runtime::settings::{Action, Given, Request, Settings, SettingsError, request};
-use mynah_runtime::stop::{Stop, StopReason};
+use mynah_runtime::stop::{SignalError, Stop, StopReason};
 
 fn main() -> ExitCode {
     let request = match request(std::env::args_os()) {
@@ -21,7 +23,7 @@ fn main() -> ExitCode {
             return ExitCode::from(if answer.use_stderr() { FaultKind::BadInput.exit_code() } else { 0 });
         }
     };
-    match run(&request, &std::env::vars_os().collect()) {
+    match run(&request, std::env::vars_os().collect()) {
         Ok(code) => code,
         Err(fault) => {
             let mut stderr = io::stderr().lock();
@@ -35,8 +37,10 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(request: &Request, environment: &BTreeMap<OsString, OsString>) -> Result<ExitCode, Fault> {
-    let given = Given::collect(&request.flags, environment)?;
+fn run(request: &Request, environment: BTreeMap<OsString, OsString>) -> Result<ExitCode, Fault> {
+    let reload = Arc::new(AtomicBool::new(false));
+    let launch = Launch { flags: request.flags.clone(), environment, reload: reload.clone() };
+    let given = launch.given()?;
     match request.action {
         Action::Run => {}
         Action::ShowSettings => return show(&given),
@@ -57,8 +61,8 @@ fn run(request: &Request, environment: &BTreeMap<OsString, OsString>) -> Result<
         .init();
     let stop = Stop::on_signals()?;
     let clock = Rc::new(SystemClock::new(stop.clone()));
-    let search = environment.get(OsStr::new("PATH")).map(OsString::as_os_str);
-    Ok(match device::run(&settings, clock, &stop, search)? {
+    signal_hook::flag::register(signal_hook::consts::SIGHUP, reload).map_err(SignalError::from)?;
+    Ok(match device::run(&launch, given, clock, &stop)? {
         Ending::SourceEnded | Ending::Stopped(StopReason::Terminated) => ExitCode::SUCCESS,
         Ending::Stopped(StopReason::Interrupted) => ExitCode::from(FaultKind::Cancelled.exit_code()),
     })

@@ -23,6 +23,11 @@ impl Voice {
         Self { labels, clips, speaker, said: 0, hinted: false, problem: None }
     }
 
+    /// Speaks for another model from now on.
+    pub(crate) fn change(&mut self, labels: Vec<Label>, clips: Clips) {
+        (self.labels, self.clips) = (labels, clips);
+    }
+
     /// Whether any label can be heard.
     pub(crate) fn is_audible(&self) -> bool {
         self.speaker.is_some() && (0..self.labels.len()).any(|label| self.clips.get(label).is_some())

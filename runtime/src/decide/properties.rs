@@ -92,10 +92,10 @@ proptest! {
             let Some(label) = decision.say else { continue };
             prop_assert_eq!(rules.role(label), Role::Word);
             if let Some(last) = said.last() {
-                prop_assert!(now - *last >= rules.pause);
+                prop_assert!(now.saturating_sub(*last) >= rules.pause);
             }
             said.push(now);
-            let within = said.iter().filter(|&&at| now - at < MINUTE).count();
+            let within = said.iter().filter(|&&at| now.saturating_sub(at) < MINUTE).count();
             prop_assert!(rules.words_per_minute == 0 || within <= rules.words_per_minute);
         }
     }

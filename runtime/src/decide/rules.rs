@@ -143,9 +143,8 @@ impl Rules {
         match (own, in_view) {
             (None, false) => self.threshold,
             (None, true) => self.threshold_exit,
-            (Some(own), false) => own,
             (Some(own), true) if self.threshold > 0.0 => own * self.threshold_exit / self.threshold,
-            (Some(own), true) => own,
+            (Some(own), _) => own,
         }
     }
 }

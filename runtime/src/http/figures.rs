@@ -81,6 +81,15 @@ fn text(board: &Board, view: &View) -> String {
     for (name, kind, help, value) in counts {
         let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}");
     }
+    if let Some((connected, waiting, dropped)) = view.hub {
+        for (name, kind, help, value) in [
+            ("mynah_hub_connected", "gauge", "Whether the hub is connected.", u64::from(connected)),
+            ("mynah_spool_messages", "gauge", "Messages that wait for the hub.", waiting),
+            ("mynah_spool_dropped_total", "counter", "Messages dropped for room.", dropped),
+        ] {
+            let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}");
+        }
+    }
     if let Some(since) = board.since_frame() {
         let name = "mynah_last_frame_age_seconds";
         let _ = writeln!(

@@ -28,16 +28,16 @@ const BOUNDARY: &str = "mynah-frame";
 /// The page and its feeds.
 pub(super) fn routes() -> Router<Shared> {
     Router::new()
-        .route("/", get(|| asset("text/html; charset=utf-8", include_str!("page.html"))))
-        .route("/page.js", get(|| asset("text/javascript; charset=utf-8", include_str!("page.js"))))
-        .route("/page.css", get(|| asset("text/css; charset=utf-8", include_str!("page.css"))))
+        .route("/", get(async || asset("text/html; charset=utf-8", include_str!("page.html"))))
+        .route("/page.js", get(async || asset("text/javascript; charset=utf-8", include_str!("page.js"))))
+        .route("/page.css", get(async || asset("text/css; charset=utf-8", include_str!("page.css"))))
         .route("/model", get(model))
         .route("/snapshot.jpg", get(snapshot))
         .route("/stream", get(stream))
         .route("/events", get(events))
 }
 
-async fn asset(kind: &'static str, text: &'static str) -> ([(HeaderName, &'static str); 4], &'static str) {
+fn asset(kind: &'static str, text: &'static str) -> ([(HeaderName, &'static str); 4], &'static str) {
     let headers = [
         (CONTENT_TYPE, kind),
         (CONTENT_SECURITY_POLICY, "default-src 'self'; frame-ancestors 'none'"),

@@ -182,7 +182,7 @@ impl Given {
             let live = if definition.live { "yes" } else { "" };
             let cells = [definition.unit, definition.allowed, &default, live, definition.about]
                 .map(|cell| cell.replace('|', "\\|").replace('<', "&lt;"));
-            table.push_str(&format!("| `{}` | {} |\n", definition.name, cells.join(" | ")));
+            table.extend(["| `", definition.name, "` | ", &cells.join(" | "), " |\n"]);
         }
         table
     }

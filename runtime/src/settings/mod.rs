@@ -4,6 +4,7 @@ mod command;
 mod config_file;
 mod definitions;
 mod given;
+mod hub_spec;
 mod labels;
 mod quiet_hours;
 mod server_spec;
@@ -20,6 +21,7 @@ use tracing::level_filters::LevelFilter;
 pub use command::{Action, Request, request};
 pub use definitions::{DEFINITIONS, Default, Definition};
 pub use given::{Given, Origin};
+pub use hub_spec::{HubSettings, HubSpec, Telemetry};
 pub use quiet_hours::QuietHours;
 pub use server_spec::UrlFetch;
 pub use source_spec::{CameraName, CameraSpec, PixelForm, RecordingForm, SourceSpec, StreamAddress};
@@ -27,6 +29,7 @@ pub use speaker_spec::SpeakerSpec;
 
 use crate::decide::{LabelRule, Role, Rules, RulesError};
 use crate::source::Patience;
+use crate::update::Keys;
 
 /// Everything the device is told, in types.
 #[derive(Clone, PartialEq, Debug)]
@@ -51,6 +54,14 @@ pub struct Settings {
     pub http_token_file: Option<PathBuf>,
     /// From where pictures may be fetched for clients.
     pub url_fetch: UrlFetch,
+    /// The hub, if any.
+    pub hub: Option<HubSettings>,
+    /// The file with the keys whose models are taken.
+    pub model_keys_file: Option<PathBuf>,
+    /// Where models the hub desired are kept.
+    pub model_store: Option<PathBuf>,
+    /// How long a new model must run without a fault.
+    pub model_trial: Duration,
     /// Where sightings go.
     pub sightings: SightingsTo,
     /// Where the status is written.
@@ -236,6 +247,20 @@ pub enum SettingsError {
         /// Where.
         path: PathBuf,
     },
+    /// The hub cannot be told from what is given.
+    #[error("the hub cannot be reached as set: {what}")]
+    Hub {
+        /// What is missing or wrong.
+        what: String,
+    },
+    /// The file of keys holds something else.
+    #[error("the keys `{path}` cannot be used: {what}")]
+    Keys {
+        /// Where.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
     /// A setting names a label that the model does not have.
     #[error("the setting `{setting}` names `{label}`, which is no label of the model")]
     NoSuchLabel {
@@ -276,6 +301,16 @@ impl Diagnosis for SettingsError {
 }
 
 impl Settings {
+    /// The keys whose models are taken, if any.
+    ///
+    /// # Errors
+    /// The file cannot be read, or holds something else.
+    pub fn model_keys(&self) -> Result<Option<Keys>, SettingsError> {
+        let Some(path) = &self.model_keys_file else { return Ok(None) };
+        let text = server_spec::secret_file("model-keys-file", path)?;
+        Keys::parse(text.expose()).map(Some).map_err(|what| SettingsError::Keys { path: path.clone(), what })
+    }
+
     /// The settings that `given` amounts to.
     ///
     /// # Errors
@@ -320,6 +355,11 @@ impl Settings {
             http: given.optional("http", server_spec::address)?,
             http_token_file: given.optional("http-token-file", path)?,
             url_fetch: given.required("url-fetch", UrlFetch::parse)?,
+            hub: HubSettings::parse(given)?,
+            model_keys_file: given.optional("model-keys-file", path)?,
+            model_store: given.optional("model-store", path)?,
+            model_trial: given
+                .required("model-trial", |text| decimal(text, 1.0, 86_400.0).map(Duration::from_secs_f32))?,
             sightings: given.required("sightings", |text| {
                 Ok(if text == "-" { SightingsTo::Stdout } else { SightingsTo::File(path(text)?) })
             })?,
@@ -335,6 +375,11 @@ impl Settings {
         }
         Ok(settings)
     }
+}
+
+/// Whether the setting can change while the device runs.
+pub(crate) fn is_live(name: &str) -> bool {
+    DEFINITIONS.iter().any(|definition| definition.name == name && definition.live)
 }
 
 /// A path as typed.

@@ -315,7 +315,7 @@ mod tests {
     /// Plays one script per opening, a step a second; `None` = it cannot be opened. Gives what came of it, a
     /// character a step, and what was wrong at the end.
     fn play(patience: Patience, openings: &[Option<&[Act]>], steps: usize) -> (String, Option<String>, u64) {
-        let scripts: VecDeque<_> = openings.iter().map(|script| script.map(|acts| acts.to_vec())).collect();
+        let scripts: VecDeque<_> = openings.iter().map(|script| script.map(<[Act]>::to_vec)).collect();
         let scripts = Mutex::new(scripts);
         let opener: Opener = Arc::new(move || match scripts.lock().unwrap().pop_front() {
             Some(Some(acts)) => Ok(Box::new(Scripted(acts.into())) as Box<dyn Camera>),
@@ -378,7 +378,7 @@ mod tests {
 
     #[test]
     fn a_camera_that_stays_away_ends_the_device_where_that_is_asked_for() {
-        let impatient = Patience { give_up: Duration::from_secs(60), ..PATIENCE };
+        let impatient = Patience { give_up: Duration::from_mins(1), ..PATIENCE };
         let (seen, _, _) = play(impatient, &[], 500);
         assert!(seen.contains('X'), "{seen}");
     }

@@ -53,3 +53,40 @@ fn sigterm_ends_in_good_order_and_sigint_is_a_cancellation() {
         assert_eq!(scene.heard(), ["001-red.wav"]);
     }
 }
+
+#[test]
+fn sighup_has_the_settings_read_again() {
+    let scene = Scene::new(&[("1.jpg", RED)]);
+    std::fs::write(scene.path("mynah.conf"), "reset-labels = red\nvotes = 1\n").unwrap();
+    let changes = [("source", "dir:frames?hold=1000&fps=20"), ("config", "mynah.conf")];
+    let child = scene.runtime(&changes).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let sightings = || std::fs::read_to_string(scene.path("sightings.jsonl")).unwrap_or_default();
+    let wait = |what: &dyn Fn() -> bool| {
+        for _ in 0..3000 {
+            if what() {
+                return;
+            }
+            sleep(Duration::from_millis(10));
+        }
+        panic!("it did not happen:\n{}", sightings());
+    };
+    wait(&|| sightings().lines().count() > 3);
+    assert!(scene.heard().is_empty());
+    // What cannot be used changes nothing.
+    std::fs::write(scene.path("mynah.conf"), "votes = many\n").unwrap();
+    signal(&child, "HUP");
+    sleep(Duration::from_millis(300));
+    std::fs::write(scene.path("mynah.conf"), "votes = 1\n").unwrap();
+    signal(&child, "HUP");
+    wait(&|| !scene.heard().is_empty());
+    signal(&child, "TERM");
+    let run = Run::of(child.wait_with_output().unwrap());
+    run.expect(
+        0,
+        &[
+            "settings stay as they are: the setting `votes` is `many` (file)",
+            "changed: reset-labels",
+            "says: red",
+        ],
+    );
+}

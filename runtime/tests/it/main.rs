@@ -5,7 +5,10 @@
 mod cameras;
 mod ending;
 mod http;
+mod hub;
+mod reference;
 mod refusing;
 mod scene;
 mod seeing;
 mod settings;
+mod sound;

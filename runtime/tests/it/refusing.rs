@@ -108,6 +108,25 @@ fn a_speaker_or_report_that_cannot_be_had() {
     scene.run(&[("status", "frames")]).expect(2, &["cannot write the status `frames`"]);
 }
 
+#[cfg(not(feature = "sound-card"))]
+#[test]
+fn a_sound_card_that_was_not_built_in() {
+    refused(&scene(), &[("speaker", "card")], &["built without sound cards"]);
+}
+
+#[test]
+fn labels_the_model_does_not_have() {
+    refused(&scene(), &[("reset-labels", "hand")], &["`reset-labels` names `hand`"]);
+}
+
+#[test]
+fn keys_and_stores_that_are_none() {
+    let scene = scene();
+    std::fs::write(scene.path("keys"), "abc").unwrap();
+    refused(&scene, &[("model-keys-file", "keys")], &["line 1 is no Ed25519 public key"]);
+    refused(&scene, &[("model-store", "frames/1.jpg")], &["cannot use the folder `frames/1.jpg` for models"]);
+}
+
 #[test]
 fn an_exit_threshold_above_the_models_threshold() {
     refused(&scene(), &[("threshold-exit", "0.7")], &["the exit threshold is 0.7, 0 to the threshold 0.6"]);

@@ -295,7 +295,7 @@ mod tests {
             (ENUMERATE_SIZES, 0xc02c_564a),
             (ENUMERATE_INTERVALS, 0xc034_564b),
         ] {
-            assert_eq!(opcode as u64, number, "{number:#x}");
+            assert_eq!(u64::from(opcode), number, "{number:#x}");
         }
     }
 
