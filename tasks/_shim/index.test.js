@@ -81,6 +81,20 @@ test('a packed program is unpacked once, and so is what lies beside it', (t) => 
   assert.deepStrictEqual(fs.readdirSync(place.bin).filter((name) => name.includes('partial')), []);
 });
 
+test('the backbone of the training task serves the other tasks of the job', (t) => {
+  const tasks = fs.mkdtempSync(path.join(os.tmpdir(), 'tasks'));
+  t.after(() => fs.rmSync(tasks, { recursive: true, force: true }));
+  const models = path.join(tasks, 'TrainModel_f9b4', '1.2.3', 'models');
+  fs.mkdirSync(models, { recursive: true });
+  const place = task(t, { 'build-modules': '#!/bin/sh\necho "home $MYNAH_HOME"\n' });
+  const folder = path.join(tasks, 'BuildModules_ed97', '1.2.3');
+  fs.cpSync(place.folder, folder, { recursive: true });
+  assert.strictEqual(run({ folder }).stdout, `home ${path.dirname(models)}\n`);
+  assert.strictEqual(run({ folder }, { MYNAH_HOME: '/given' }).stdout, 'home /given\n');
+  fs.rmSync(models, { recursive: true });
+  assert.strictEqual(run({ folder }).stdout, 'home \n');
+});
+
 test('many at once on one agent all run whole programs', async (t) => {
   const place = task(t, { 'build-modules.br': `#!/bin/sh\n# ${'x'.repeat(500000)}\necho whole\n` });
   const runs = Array.from({ length: 6 }, () => start(place));
