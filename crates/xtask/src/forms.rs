@@ -156,6 +156,9 @@ steps:
         connection: "dockerregistry",
         labels: &[
             ("model", "Model folder"),
+            ("modules", "Folder of further modules"),
+            ("platform", "Platforms"),
+            ("base", "Base image"),
             ("out", "Images folder"),
             ("runtime", "Runtime program"),
             ("clips", "Recordings"),
@@ -169,7 +172,7 @@ steps:
             shown: None,
             options: &["speechMap", "voice", "clips", "azureSpeech"],
         }],
-        first: &["platform", "repository"],
+        first: &["model", "modules", "platform", "repository"],
         example: "\
 steps:
   - task: BuildModules@0
@@ -179,7 +182,7 @@ steps:
       model: $(Pipeline.Workspace)/model
       out: $(Pipeline.Workspace)/images
       platform: linux/arm64
-      runtime: device/linux-arm64/mynah-runtime
+      runtime: runtime
     env:
       SPEECH_KEY: $(speechKey)
 
