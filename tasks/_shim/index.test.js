@@ -53,6 +53,13 @@ async function start({ folder }, more) {
   return { child, ended, said: () => said };
 }
 
+/** Makes the shim of `place` believe in another machine. */
+function pretend({ folder }, property, value) {
+  const index = path.join(folder, 'index.js');
+  const text = fs.readFileSync(index, 'utf8').replace("'use strict';", '');
+  fs.writeFileSync(index, `Object.defineProperty(process, '${property}', { value: '${value}' });\n${text}`);
+}
+
 function alive(pid) {
   try {
     process.kill(pid, 0);
@@ -142,9 +149,16 @@ test('a platform without a program is told in words, as an error of the run', (t
   assert.match(ran.stdout, /##vso\[task\.logissue type=error\]BuildModules 1\.2\.3 brings no program for Linux on/);
   assert.match(ran.stdout, /##vso\[task\.complete result=Failed\]/);
   assert.strictEqual(ran.stderr, '');
-  const index = path.join(place.folder, 'index.js');
-  fs.writeFileSync(index, `Object.defineProperty(process, 'platform', { value: 'win32' });\n${fs.readFileSync(index, 'utf8').replace("'use strict';", '')}`);
+  pretend(place, 'platform', 'win32');
   assert.match(run(place).stdout, /This agent is win32 on .*Use a pool of Linux agents/);
+});
+
+test('each architecture has its own programs', (t) => {
+  for (const [arch, platform] of [['arm64', 'linux-arm64'], ['arm', 'linux-arm'], ['x64', 'linux-x64']]) {
+    const place = task(t, { 'build-modules': '#!/bin/sh\necho "$0"\n' }, { platform });
+    pretend(place, 'arch', arch);
+    assert.match(run(place).stdout, new RegExp(`/bin/${platform}/build-modules\n$`));
+  }
 });
 
 test('what cannot be started is said without a stack', (t) => {

@@ -11,4 +11,5 @@ mod given;
 mod hub;
 mod interruption;
 mod manifest;
+mod pipeline;
 mod walk;
