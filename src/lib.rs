@@ -19,6 +19,7 @@ pub mod kubernetes;
 pub mod manifest;
 pub mod modules;
 pub mod oci;
+pub mod pipeline;
 pub mod provenance;
 pub mod publish;
 pub mod registry;

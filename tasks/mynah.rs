@@ -4,11 +4,13 @@ use std::cell::Cell;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use mynah::agent::{Env, Inputs};
+use mynah::agent::{Console, Env, Inputs};
 use mynah::entry;
 use mynah::manifest::command;
+use mynah::pipeline;
 use mynah::trace;
 use mynah::walk::{self, Plan, Walk};
+use mynah_contracts::Fault;
 use mynah_trainer::{Embedded, Foreign};
 
 /// The image `trace` begins with.
@@ -54,6 +56,13 @@ fn main() -> ExitCode {
                 .subcommand_required(true)
                 .arg_required_else_help(true)
                 .subcommand(command::diff_command()),
+        )
+        .subcommand(
+            clap::Command::new("pipeline")
+                .about("Work with pipelines that use the tasks")
+                .subcommand_required(true)
+                .arg_required_else_help(true)
+                .subcommand(pipeline::check_command()),
         );
     let matches = match entry::parse(command, std::env::args_os()) {
         Ok(matches) => matches,
@@ -62,21 +71,29 @@ fn main() -> ExitCode {
     match matches.subcommand() {
         Some(("run", matches)) => walk(matches),
         Some(("trace", matches)) => trace_image(matches),
-        Some(("manifest", matches)) => matches.subcommand_matches("diff").map_or(ExitCode::FAILURE, diff),
+        Some(("manifest", matches)) => matches
+            .subcommand_matches("diff")
+            .map_or(ExitCode::FAILURE, |matches| compare(matches, command::diff)),
+        Some(("pipeline", matches)) => matches
+            .subcommand_matches("check")
+            .map_or(ExitCode::FAILURE, |matches| compare(matches, pipeline::run_check)),
         _ => ExitCode::FAILURE,
     }
 }
 
-/// `mynah manifest diff`.
-fn diff(matches: &clap::ArgMatches) -> ExitCode {
+/// A command that ends as diff does: 0 nothing to tell, 1 something, 2 it could not be told.
+fn compare(
+    matches: &clap::ArgMatches,
+    tell: impl FnOnce(&clap::ArgMatches, &dyn Console) -> Result<bool, Fault>,
+) -> ExitCode {
     let env = Env::capture();
     let console = entry::console(&env, matches);
-    let differ = Cell::new(false);
+    let told = Cell::new(false);
     let code = entry::conclude(&*console, || {
-        differ.set(command::diff(matches, &*console)?);
+        told.set(tell(matches, &*console)?);
         Ok(())
     });
-    if differ.get() { ExitCode::FAILURE } else { code }
+    if told.get() { ExitCode::FAILURE } else { code }
 }
 
 /// `mynah run`.

@@ -151,7 +151,7 @@ fn all_names(module: &Module) -> impl Iterator<Item = String> {
 }
 
 /// The names most like `text`, most similar first; none that is altogether different.
-fn nearest(text: &str, names: Vec<String>) -> Vec<String> {
+pub(crate) fn nearest(text: &str, names: Vec<String>) -> Vec<String> {
     let most = (text.chars().count() / 2).max(2);
     let mut ranked: Vec<_> = names
         .into_iter()

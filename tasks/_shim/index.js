@@ -117,7 +117,24 @@ function makeExecutable(file) {
   }
 }
 
-/** The task's program on this machine. */
+/**
+ * Where a program that came with the task finds the backbone: the training task carries it, and another task of the
+ * same job finds it there.
+ */
+function home(folder, version) {
+  if (process.env.MYNAH_HOME || fs.existsSync(path.join(folder, 'models'))) return process.env.MYNAH_HOME || folder;
+  const tasks = path.resolve(folder, '..', '..');
+  let names = [];
+  try {
+    names = fs.readdirSync(tasks);
+  } catch {
+    // A folder that cannot be listed holds nothing for us.
+  }
+  const others = names.filter((name) => /^TrainModel(-test)?_/.test(name)).sort();
+  return others.map((name) => path.join(tasks, name, version)).find((other) => fs.existsSync(path.join(other, 'models')));
+}
+
+/** The task's program on this machine, and what its environment has beside the agent's. */
 function find(folder, wanted) {
   if (process.platform !== 'linux' || !['x64', 'arm64', 'arm'].includes(process.arch)) {
     throw new Refusal(
@@ -126,9 +143,12 @@ function find(folder, wanted) {
   }
   const others = [];
   const inImage = baked(wanted, others);
-  if (inImage) return inImage;
+  if (inImage) return { program: inImage, more: {} };
   const place = bundled(folder, wanted);
-  if (place) return path.join(place, wanted.program);
+  if (place) {
+    const found = home(folder, wanted.version);
+    return { program: path.join(place, wanted.program), more: found ? { MYNAH_HOME: found } : {} };
+  }
   throw new Refusal(
     `${wanted.name} ${wanted.version} brings no program for Linux on ${process.arch}, and this agent has none of that version` +
       (others.length ? ` (${others.join(', ')})` : '') +
@@ -144,7 +164,7 @@ function cannotStart(program, error) {
   return `${program} cannot be started: ${error.message}.`;
 }
 
-function run(program) {
+function run({ program, more }) {
   let asked = false;
   let child;
   // Handlers first: a signal that comes while the program starts is not lost, and does not end this process alone.
@@ -156,7 +176,7 @@ function run(program) {
       if (signal === 'SIGTERM') setTimeout(() => child.kill('SIGKILL'), GRACE_MS).unref();
     });
   }
-  child = spawn(program, [], { stdio: ['ignore', 'inherit', 'inherit'] });
+  child = spawn(program, [], { stdio: ['ignore', 'inherit', 'inherit'], env: { ...process.env, ...more } });
   if (asked) child.kill(asked);
   let started = true;
   child.on('error', (error) => {
@@ -173,9 +193,9 @@ function run(program) {
 }
 
 try {
-  const program = find(__dirname, task(__dirname));
-  makeExecutable(program);
-  run(program);
+  const found = find(__dirname, task(__dirname));
+  makeExecutable(found.program);
+  run(found);
 } catch (error) {
   fail(error instanceof Refusal ? error.message : `the task's own files are damaged: ${error.message}. Let the agent fetch the task again.`);
 }

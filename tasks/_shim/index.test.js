@@ -53,6 +53,13 @@ async function start({ folder }, more) {
   return { child, ended, said: () => said };
 }
 
+/** Makes the shim of `place` believe in another machine. */
+function pretend({ folder }, property, value) {
+  const index = path.join(folder, 'index.js');
+  const text = fs.readFileSync(index, 'utf8').replace("'use strict';", '');
+  fs.writeFileSync(index, `Object.defineProperty(process, '${property}', { value: '${value}' });\n${text}`);
+}
+
 function alive(pid) {
   try {
     process.kill(pid, 0);
@@ -79,6 +86,20 @@ test('a packed program is unpacked once, and so is what lies beside it', (t) => 
   assert.strictEqual(run(place).stdout, 'the runtime\n');
   assert.strictEqual(fs.statSync(file).mtimeMs, before);
   assert.deepStrictEqual(fs.readdirSync(place.bin).filter((name) => name.includes('partial')), []);
+});
+
+test('the backbone of the training task serves the other tasks of the job', (t) => {
+  const tasks = fs.mkdtempSync(path.join(os.tmpdir(), 'tasks'));
+  t.after(() => fs.rmSync(tasks, { recursive: true, force: true }));
+  const models = path.join(tasks, 'TrainModel_f9b4', '1.2.3', 'models');
+  fs.mkdirSync(models, { recursive: true });
+  const place = task(t, { 'build-modules': '#!/bin/sh\necho "home $MYNAH_HOME"\n' });
+  const folder = path.join(tasks, 'BuildModules_ed97', '1.2.3');
+  fs.cpSync(place.folder, folder, { recursive: true });
+  assert.strictEqual(run({ folder }).stdout, `home ${path.dirname(models)}\n`);
+  assert.strictEqual(run({ folder }, { MYNAH_HOME: '/given' }).stdout, 'home /given\n');
+  fs.rmSync(models, { recursive: true });
+  assert.strictEqual(run({ folder }).stdout, 'home \n');
 });
 
 test('many at once on one agent all run whole programs', async (t) => {
@@ -128,9 +149,16 @@ test('a platform without a program is told in words, as an error of the run', (t
   assert.match(ran.stdout, /##vso\[task\.logissue type=error\]BuildModules 1\.2\.3 brings no program for Linux on/);
   assert.match(ran.stdout, /##vso\[task\.complete result=Failed\]/);
   assert.strictEqual(ran.stderr, '');
-  const index = path.join(place.folder, 'index.js');
-  fs.writeFileSync(index, `Object.defineProperty(process, 'platform', { value: 'win32' });\n${fs.readFileSync(index, 'utf8').replace("'use strict';", '')}`);
+  pretend(place, 'platform', 'win32');
   assert.match(run(place).stdout, /This agent is win32 on .*Use a pool of Linux agents/);
+});
+
+test('each architecture has its own programs', (t) => {
+  for (const [arch, platform] of [['arm64', 'linux-arm64'], ['arm', 'linux-arm'], ['x64', 'linux-x64']]) {
+    const place = task(t, { 'build-modules': '#!/bin/sh\necho "$0"\n' }, { platform });
+    pretend(place, 'arch', arch);
+    assert.match(run(place).stdout, new RegExp(`/bin/${platform}/build-modules\n$`));
+  }
 });
 
 test('what cannot be started is said without a stack', (t) => {

@@ -12,5 +12,6 @@ mod given;
 mod hub;
 mod interruption;
 mod manifest;
+mod pipeline;
 mod registry;
 mod walk;

@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use crate::process::run;
 
 /// Whether a judge is there. With `CI=true` a missing one is an error, else it is skipped loudly.
-fn present(name: &str, probe: &mut Command) -> Result<bool> {
+pub(crate) fn present(name: &str, probe: &mut Command) -> Result<bool> {
     if probe.output().is_ok_and(|output| output.status.success()) {
         return Ok(true);
     }

@@ -3,13 +3,18 @@
 mod base;
 mod crates;
 mod dist;
+mod forms;
 mod journey;
 mod journey_azure;
+mod journey_pipeline;
 mod judges;
+mod licences;
 mod manifests;
 mod process;
 mod schemas;
 mod sizes;
+mod tasks;
+mod vsix;
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -25,7 +30,13 @@ usage: cargo xtask <what>
   journey azure       speak and deploy a model of the samples through doubles of Azure's services, killed on the way
   journey manifests   fill in the templates of ../shared/contracts, and have the published schemas judge
   crates [--check]    list the crates inside the device's program, or check that the list is up to date
+  journey pipeline    pack the extension, walk the samples with its tasks under Node, and have every pipeline judged
   schemas [--check]   write the JSON Schemas of the artifacts to schemas/, or check that they are up to date
+  tasks [--check]     write task.json and README.md of the tasks from the steps' options, or check them
+  tasks --schema IN OUT
+                      add the tasks to the schema of pipelines that editors use
+  vsix [--check] [--test] [--quick] [--programs DIR] [--out FILE] [PLATFORM…]
+                      pack the extension with what `dist` built, or check one: its size, files and tasks
   sizes [--check]     build what ships and print each binary's size, or fail where one is over its budget
 
 A judge that is not installed is skipped loudly; with CI=true it is required.";
@@ -43,6 +54,12 @@ fn main() -> ExitCode {
         ["crates", "--check"] => crates::check(),
         ["schemas"] => schemas::write(),
         ["schemas", "--check"] => schemas::check(),
+        ["journey", "pipeline"] => journey_pipeline::pipeline(),
+        ["vsix", "--check", rest @ ..] => vsix::Vsix::parse(rest).and_then(|vsix| vsix.check()),
+        ["vsix", rest @ ..] => vsix::Vsix::parse(rest).and_then(|vsix| vsix.build()),
+        ["tasks"] => tasks::write(),
+        ["tasks", "--check"] => tasks::check(),
+        ["tasks", "--schema", service, out] => tasks::write_pipeline_schema(service.as_ref(), out.as_ref()),
         ["sizes"] => sizes::measure(false),
         ["sizes", "--check"] => sizes::measure(true),
         _ => Err(anyhow::anyhow!("{USAGE}")),

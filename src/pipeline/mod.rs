@@ -1,0 +1,14 @@
+//! Pipelines that use our tasks, looked at before they are pushed.
+//!
+//! The language service of an editor knows the form of a pipeline; this knows our tasks: what they take, what they
+//! need together, what they leave for later steps, and on which agents they run.
+
+mod check;
+mod command;
+mod document;
+mod step;
+mod tasks;
+
+pub use check::{Finding, Severity, check};
+pub use command::{check_command, run_check};
+pub use document::Place;
