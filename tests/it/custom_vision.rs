@@ -146,6 +146,8 @@ fn a_service_trains_is_judged_exported_and_not_asked_twice() {
         assert!(ours.join("custom-vision").join(kept).is_file(), "{kept}");
     }
 
+    let state = vision.snapshot();
+    assert_eq!(only(&state).exports, 3);
     let (before, model) = (files(&root.join("training")), files(&ours));
     let trainings = vision.wire().count("POST", "/train");
     train(&vision, root, &[("minAccuracy", "0.9")]).well();
