@@ -9,7 +9,6 @@
 //!
 //! And doubles of the services that the steps speak with: each keeps its state, is strict about what it is
 //! asked, records every exchange ([`wire`]) and goes wrong where a test says so ([`faults`]).
-//! | a strict registry with faults on demand | [`registry::Registry`] |
 
 pub mod blobs;
 mod clips;

@@ -5,11 +5,13 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 use mynah_testkit::customvision::{CustomVision, Settings};
+use mynah_testkit::iothub::IotHub;
+use mynah_testkit::speech::SpeechService;
 
 const USAGE: &str = "\
 Usage: mynah-testkit serve [--port N] [--record FILE]
 
-Serves doubles of the Azure services on this machine until Enter is pressed or standard input ends.
+Serves doubles of Custom Vision, IoT Hub and Speech on this machine until Enter is pressed or standard input ends.
 
   --port N       the port of Custom Vision; any free one without it
   --record FILE  write what was asked and answered there, as JSON lines, for a judge of the published contracts
@@ -37,11 +39,23 @@ fn serve(mut arguments: impl Iterator<Item = String>) -> Result<()> {
     let settings = Settings::default();
     let key = settings.key.clone();
     let vision = CustomVision::start_on(port, settings)?;
+    let (hub, speech) = (IotHub::default(), SpeechService::default());
+    hub.add_edge_device("pi-1", serde_json::json!({"room": "hall"}));
+    let (at_hub, at_speech) = (hub.start(0)?, speech.start(0)?);
     say(&format!(
-        "Custom Vision  {endpoint}\n\n\
-         Try it:\n  CUSTOM_VISION_KEY={key} mynah run --trainer custom-vision --endpoint {endpoint} --project try\n\n\
+        "Custom Vision  {endpoint}\n\
+         IoT Hub        {hub_url}, with the edge device pi-1\n\
+         Speech         {speech_url}\n\n\
+         Try it:\n  CUSTOM_VISION_KEY={key} mynah run --trainer custom-vision --endpoint {endpoint} --project try\n  \
+         SPEECH_KEY={speech_key} build-modules --azure-speech {speech_url} --model mynah-out/model --out mynah-out/images\n  \
+         IOTHUB_CONNECTION_STRING='{string}' deploy-modules --target iot-hub --device pi-1 \
+         --manifest mynah-out/deployment.json --out mynah-out/deployed\n\n\
          Press Enter to stop.\n",
-        endpoint = vision.endpoint()
+        endpoint = vision.endpoint(),
+        hub_url = at_hub.url(),
+        speech_url = at_speech.url(),
+        speech_key = SpeechService::KEY,
+        string = IotHub::connection_string(at_hub.url().trim_start_matches("http://")),
     ))?;
     let mut line = String::new();
     std::io::stdin().lock().read_line(&mut line)?;
@@ -49,7 +63,7 @@ fn serve(mut arguments: impl Iterator<Item = String>) -> Result<()> {
         std::fs::write(Path::new(&file), vision.wire().record()?)
             .with_context(|| format!("cannot write `{file}`"))?;
     }
-    for what in vision.wire().violations() {
+    for what in [vision.wire().violations(), hub.wire.violations(), speech.wire.violations()].concat() {
         say(&format!("broken contract: {what}\n"))?;
     }
     Ok(())
