@@ -300,7 +300,7 @@ impl Whole {
         for (file, place, step, variable) in std::mem::take(&mut self.references) {
             let Some(task) = self.names.get(&step).copied() else { continue };
             if !task.outputs.iter().any(|output| output.name.eq_ignore_ascii_case(&variable)) {
-                let problem = format!("`{step}` is a {} step, which sets no `{variable}`", task.name);
+                let problem = format!("the step `{step}` ({}) sets no `{variable}`", task.name);
                 let hint =
                     meant(&variable, task.outputs.iter().map(|output| output.name.to_owned()).collect());
                 self.report(&file).error(place, problem, hint);
@@ -356,7 +356,7 @@ mod tests {
         assert_eq!(found.len(), 2, "{found:?}");
         assert!(
             found[0].contains(
-                "5:13: error: `import` is a ImportImages step, which sets no `photoz`; was `photos` meant?"
+                "5:13: error: the step `import` (ImportImages) sets no `photoz`; was `photos` meant?"
             ),
             "{found:?}"
         );
