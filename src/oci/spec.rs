@@ -2,6 +2,8 @@
 //!
 //! Writing one gives the same bytes every time: fields in a fixed order, maps sorted, no white space.
 
+#![expect(clippy::zero_sized_map_values, reason = "OCI writes a set as an object of empty objects")]
+
 use std::collections::BTreeMap;
 
 use mynah_contracts::{Platform, Sha256Digest};
@@ -171,10 +173,6 @@ pub struct ImageConfig {
 }
 
 /// What to start, and how. Docker writes `null` for what is absent.
-#[expect(
-    clippy::zero_sized_map_values,
-    reason = "the form has objects as members of a set, and sets as maps"
-)]
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct RunConfig {

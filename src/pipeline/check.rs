@@ -227,7 +227,7 @@ impl Whole {
         let artifact = ["artifact", "artifactName"].iter().find_map(|name| inputs.get(name));
         match task.as_str() {
             "publishpipelineartifact" | "publishbuildartifacts" => {
-                self.publish(artifact.and_then(Node::text))
+                self.publish(artifact.and_then(Node::text));
             }
             "downloadpipelineartifact" => {
                 let from = ["buildType", "source"].iter().find_map(|name| inputs.text_of(name));
@@ -301,8 +301,7 @@ impl Whole {
             let Some(task) = self.names.get(&step).copied() else { continue };
             if !task.outputs.iter().any(|output| output.name.eq_ignore_ascii_case(&variable)) {
                 let problem = format!("the step `{step}` ({}) sets no `{variable}`", task.name);
-                let hint =
-                    meant(&variable, task.outputs.iter().map(|output| output.name.to_owned()).collect());
+                let hint = meant(&variable, task.outputs.iter().map(|output| output.name.to_owned()));
                 self.report(&file).error(place, problem, hint);
             }
         }

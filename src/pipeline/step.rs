@@ -46,7 +46,7 @@ pub(super) fn check(
             None => report.error(
                 key.place,
                 format!("{} has no input `{name}`", task.name),
-                meant(name, task.options.iter().map(|option| option.name.to_owned()).collect()),
+                meant(name, task.options.iter().map(|option| option.name.to_owned())),
             ),
         }
     }

@@ -50,7 +50,8 @@ impl Task {
 }
 
 /// A hint with the name among `names` that was most likely meant by `word`, or else with all of them.
-pub(super) fn meant(word: &str, names: Vec<String>) -> String {
+pub(super) fn meant(word: &str, names: impl IntoIterator<Item = String>) -> String {
+    let names: Vec<String> = names.into_iter().collect();
     match nearest(word, names.clone()).first() {
         Some(name) => format!("was `{name}` meant?"),
         None => format!(

@@ -61,7 +61,7 @@ impl Azurite {
             return None;
         };
         let azurite = Self { child, port, _folder: folder };
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + Duration::from_mins(1);
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
             assert!(Instant::now() < deadline, "azurite did not start");
             std::thread::sleep(Duration::from_millis(50));
@@ -96,7 +96,8 @@ impl Azurite {
         own.extend([("x-ms-date", date.as_str()), ("x-ms-version", VERSION)]);
         own.sort_unstable();
         let length = if content.is_empty() { String::new() } else { content.len().to_string() };
-        let canonical: String = own.iter().map(|(name, value)| format!("{name}:{value}\n")).collect();
+        let lines: Vec<String> = own.iter().map(|(name, value)| format!("{name}:{value}\n")).collect();
+        let canonical = lines.concat();
         let resource = format!("/{ACCOUNT}/{ACCOUNT}/{CONTAINER}{path}");
         let query_lines = query.replacen('=', ":", 1);
         let query_lines = if query.is_empty() { String::new() } else { format!("\n{query_lines}") };

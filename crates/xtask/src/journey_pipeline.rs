@@ -158,7 +158,7 @@ fn with_pipelines(root: &Path) -> Result<Vec<PathBuf>> {
     all.extend(files(&root.join("pipelines"), "yml")?);
     all.extend(files(&root.join("pipelines"), "md")?);
     for task in crate::tasks::Task::all()? {
-        all.push(root.join("tasks").join(task.name()).join("README.md"));
+        all.push(root.join("tasks").join(task.task()).join("README.md"));
     }
     Ok(all)
 }

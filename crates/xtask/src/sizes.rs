@@ -7,17 +7,17 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::process::{built, cargo, run};
 
-/// Binary and budget in bytes. Those that link the inference engine are to come below 14 MB; what stands here keeps
-/// them from growing until they do.
+/// Binary and budget in bytes. Without the services a light task is below 4 MB and a heavy one is meant to come below 14;
+/// what stands here keeps them from growing further until they do.
 const BUDGETS: [(&str, u64); 8] = [
-    ("import-images", 4_000_000),
-    ("build-modules", 4_000_000),
+    ("import-images", 7_000_000),
+    ("build-modules", 7_000_000),
     ("generate-manifest", 4_000_000),
-    ("deploy-modules", 4_000_000),
-    ("train-model", 18_000_000),
-    ("export-model", 18_000_000),
-    ("mynah", 18_000_000),
-    ("mynah-runtime", 15_000_000),
+    ("deploy-modules", 7_000_000),
+    ("train-model", 22_000_000),
+    ("export-model", 22_000_000),
+    ("mynah", 29_000_000),
+    ("mynah-runtime", 20_000_000),
 ];
 
 /// The programs of the build side.

@@ -88,7 +88,7 @@ impl Task {
     }
 
     /// The task's name, which is also its folder's.
-    pub(crate) fn name(&self) -> &'static str {
+    pub(crate) fn task(&self) -> &'static str {
         self.step.task
     }
 
@@ -172,8 +172,8 @@ impl Task {
     fn ordered(&self) -> Vec<&'static OptionSpec> {
         let rank = |option: &OptionSpec| {
             let of = |names: &[&str]| names.iter().position(|name| *name == option.name);
-            let groups = self.form.groups.iter().enumerate();
-            let group = groups.filter_map(|(at, group)| Some((2 + at, of(group.options)?))).next();
+            let mut groups = self.form.groups.iter().enumerate();
+            let group = groups.find_map(|(at, group)| Some((2 + at, of(group.options)?)));
             match (option.required, of(self.form.first), group) {
                 (true, ..) => (0, 0),
                 (_, Some(at), _) => (1, at),
@@ -306,7 +306,7 @@ fn words(name: &str) -> String {
 fn files() -> Result<BTreeMap<PathBuf, String>> {
     let mut files = BTreeMap::new();
     for task in Task::all()? {
-        let folder = Path::new("tasks").join(task.name());
+        let folder = Path::new("tasks").join(task.task());
         files.insert(folder.join("task.json"), pretty(&task.definition(Channel::Public)?)?);
         files.insert(folder.join("README.md"), task.readme()?);
     }
@@ -333,8 +333,8 @@ pub(crate) fn check() -> Result<()> {
         ensure!(there == text, "{} is not what the steps declare; run `cargo xtask tasks`", file.display());
     }
     for task in Task::all()? {
-        let icon = crate::root().join("tasks").join(task.name()).join("icon.png");
-        ensure!(icon.is_file(), "{} has no icon", task.name());
+        let icon = crate::root().join("tasks").join(task.task()).join("icon.png");
+        ensure!(icon.is_file(), "{} has no icon", task.task());
     }
     crate::say("tasks: up to date");
     Ok(())
@@ -347,7 +347,7 @@ pub(crate) fn check() -> Result<()> {
 pub(crate) fn pipeline_schema(mut schema: Value) -> Result<Value> {
     for task in Task::all()? {
         let definition = task.definition(Channel::Public)?;
-        let reference = format!("{}@{}", task.name(), definition["version"]["Major"]);
+        let reference = format!("{}@{}", task.task(), definition["version"]["Major"]);
         let mut inputs = Map::new();
         let mut required = Vec::new();
         for input in definition["inputs"].as_array().into_iter().flatten() {
@@ -375,7 +375,7 @@ pub(crate) fn pipeline_schema(mut schema: Value) -> Result<Value> {
             "properties": {
                 "task": {"description": definition["description"], "ignoreCase": "value", "pattern": format!("^{reference}$")},
                 "inputs": {
-                    "description": format!("{} inputs", task.name()),
+                    "description": format!("{} inputs", task.task()),
                     "properties": inputs,
                     "additionalProperties": false,
                     "required": required,
@@ -418,7 +418,7 @@ mod tests {
             let mut options: Vec<_> = task.step.options.iter().map(|option| option.name.to_owned()).collect();
             inputs.sort();
             options.sort();
-            assert_eq!(inputs, options, "{}", task.name());
+            assert_eq!(inputs, options, "{}", task.task());
             assert_eq!(
                 json!(names("outputVariables")),
                 definition["restrictions"]["settableVariables"]["allowed"]

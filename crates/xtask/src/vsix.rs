@@ -142,14 +142,14 @@ impl Vsix {
     }
 
     fn stage_task(&self, root: &Path, stage: &Path, task: &Task) -> Result<()> {
-        let from = root.join("tasks").join(task.name());
-        let folder = stage.join("tasks").join(task.name());
+        let from = root.join("tasks").join(task.task());
+        let folder = stage.join("tasks").join(task.task());
         fs::create_dir_all(&folder)?;
         fs::write(folder.join("task.json"), pretty(&task.definition(self.channel)?)?)?;
         fs::copy(from.join("icon.png"), folder.join("icon.png"))?;
         fs::copy(root.join("tasks/_shim/index.js"), folder.join("index.js"))?;
         fs::copy(root.join("LICENSE"), folder.join("LICENSE.txt"))?;
-        if task.name() == "TrainModel" {
+        if task.task() == "TrainModel" {
             let backbone = folder.join(BACKBONE);
             fs::create_dir_all(folder.join("models"))?;
             fs::copy(root.join(BACKBONE), backbone)?;
@@ -157,7 +157,7 @@ impl Vsix {
         }
         for &platform in &self.platforms {
             let (node_name, names) = carried(platform);
-            if !names.contains(&task.name()) {
+            if !names.contains(&task.task()) {
                 continue;
             }
             let program = self.programs.join(folder_name(platform)).join(task.program());
@@ -208,16 +208,16 @@ impl Vsix {
         .map(str::to_owned)
         .into();
         for task in Task::all()? {
-            let folder = format!("tasks/{}", task.name());
+            let folder = format!("tasks/{}", task.task());
             for file in ["task.json", "icon.png", "index.js", "LICENSE.txt"] {
                 wanted.insert(format!("{folder}/{file}"));
             }
-            if task.name() == "TrainModel" {
+            if task.task() == "TrainModel" {
                 wanted.extend([format!("{folder}/{BACKBONE}"), format!("{folder}/models/LICENSE.txt")]);
             }
             for &platform in &self.platforms {
                 let (node_name, tasks) = carried(platform);
-                if tasks.contains(&task.name()) {
+                if tasks.contains(&task.task()) {
                     wanted.insert(format!("{folder}/bin/{node_name}/{}.br", task.program()));
                 }
             }
@@ -258,7 +258,7 @@ impl Vsix {
             let id = definition["id"].as_str().unwrap_or_default();
             let name = definition["name"].as_str().unwrap_or_default();
             let place = format!("_tasks/{name}_{id}/{}", env!("CARGO_PKG_VERSION"));
-            folders.push((task.name(), work.join(place)));
+            folders.push((task.task(), work.join(place)));
         }
         for at in 0..archive.len() {
             let mut entry = archive.by_index(at)?;
@@ -313,6 +313,6 @@ mod tests {
     #[test]
     fn each_task_has_a_program_for_x64() {
         let (_, tasks) = carried(Platform::LinuxAmd64);
-        assert_eq!(Task::all().unwrap().iter().map(Task::name).collect::<Vec<_>>(), tasks);
+        assert_eq!(Task::all().unwrap().iter().map(Task::task).collect::<Vec<_>>(), tasks);
     }
 }

@@ -44,7 +44,7 @@ impl Daemon {
         daemon
     }
 
-    fn skopeo(&self, arguments: &[&str]) -> Value {
+    fn skopeo(arguments: &[&str]) -> Value {
         let credentials = format!("{}:{}", ENV[0].1, ENV[1].1);
         let output = Command::new("skopeo")
             .args(["inspect", "--tls-verify=false", "--creds", &credentials])
@@ -85,7 +85,7 @@ fn debian_s_registry_takes_an_image_and_others_read_it_back() {
     let digest = module["index"]["digest"].as_str().unwrap();
     let image = format!("docker://{place}/mynah-runtime:{}", module["tag"].as_str().unwrap());
 
-    let raw = daemon.skopeo(&["--raw", &image]);
+    let raw = Daemon::skopeo(&["--raw", &image]);
     assert_eq!(raw["manifests"][0]["digest"], module["platforms"][0]["manifest"]["digest"]);
     let layers: Vec<Value> = module["platforms"][0]["layers"]
         .as_array()
@@ -93,10 +93,10 @@ fn debian_s_registry_takes_an_image_and_others_read_it_back() {
         .iter()
         .map(|layer| layer["digest"].clone())
         .collect();
-    assert_eq!(daemon.skopeo(&[&image])["Layers"], Value::from(layers));
+    assert_eq!(Daemon::skopeo(&[&image])["Layers"], Value::from(layers));
     // The list of referrers stands under the tag that old registries need.
     let list = format!("docker://{place}/mynah-runtime:{}", digest.replace(':', "-"));
-    let list = daemon.skopeo(&["--raw", &list]);
+    let list = Daemon::skopeo(&["--raw", &list]);
     assert_eq!(list["manifests"][0]["artifactType"], "application/vnd.in-toto+json");
 
     // umoci unpacks what skopeo copies, and the program inside is the one that was built in.

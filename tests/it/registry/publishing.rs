@@ -150,7 +150,7 @@ fn what_docker_login_kept_is_used_also_by_a_helper() {
     fs::write(&program, script).unwrap();
     fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     config(r#"{"credsStore":"tested"}"#.into());
-    let path = format!("{}:{}", work.root.path().display(), std::env::var("PATH").unwrap());
+    let path = format!("{}:{}", work.root.path().display(), std::env::var_os("PATH").unwrap().display());
     work.build(&["--push", &place, "--tag", "helped"], &[("PATH", &path)]).well();
     assert!(registry.tags("x/mynah-runtime").contains(&"helped".to_owned()));
 }
