@@ -104,7 +104,17 @@ fn follow(
         dataset.seed == request.seed && listed.is_that_of(dataset) && !(request.strict && defects)
     };
     let trained = request.trained.as_ref().filter(same);
-    let unchanged = || previous.as_ref().filter(same).filter(|dataset| container::is_whole(&store, dataset));
+    let whole = |dataset: &&Dataset| {
+        container::is_whole(&store, dataset)
+            && dataset.labels.iter().all(|count| store.sheet_path(&count.label).is_file())
+    };
+    let unchanged = || previous.as_ref().filter(same).filter(whole);
+    if trained.is_none()
+        && let Some(dataset) = unchanged()
+    {
+        // An import that was killed after its record was written has left things behind.
+        store.clear(dataset)?;
+    }
     if let Some(dataset) = trained.or_else(unchanged) {
         return Ok(Imported { dataset: dataset.clone(), fetched: 0, copied: 0, removed: 0, changed: false });
     }

@@ -218,7 +218,6 @@ fn a_push_survives_what_passes() {
         Stage::StartUpload,
         Stage::Chunk,
         Stage::FinishUpload,
-        Stage::HeadManifest,
         Stage::PutManifest,
     ];
     let image = image(&noise(5000));

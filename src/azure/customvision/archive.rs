@@ -67,7 +67,9 @@ impl<'a> Archive<'a> {
         for at in 0..zip.len() {
             let member = zip.by_index_raw(at).map_err(ArchiveError::Damaged)?;
             let name = member.name().map_err(ArchiveError::Damaged)?.into_owned();
-            if member.enclosed_name().is_none() || member.is_symlink() {
+            // The library takes `/etc/passwd` for `etc/passwd`; who packed it meant something else.
+            let absolute = name.starts_with(['/', '\\']);
+            if absolute || member.enclosed_name().is_none() || member.is_symlink() {
                 return Err(ArchiveError::Escape(name.escape_debug().to_string()));
             }
             names.push(name);

@@ -13,7 +13,7 @@ use mynah_contracts::{
 };
 
 use super::wait;
-use crate::agent::{Connection, Env, Inputs};
+use crate::agent::{Connection, ConnectionError, Env, Inputs};
 use crate::azure::auth::TokenSource;
 use crate::azure::iothub::{
     Arrived, Content, Credential, DeviceDeployment, FleetDeployment, Hub, HubAddress, HubError, Others,
@@ -240,9 +240,10 @@ impl HubPlan {
     fn registry(&self, content: &Content, env: &Env) -> Result<Option<RegistryCredentials>, Fault> {
         if let Some(id) = &self.registry_connection {
             let connection = Connection::read(env, id)?;
-            let username = connection.required("USERNAME")?.expose().to_owned();
+            let missing = || ConnectionError::Missing { id: id.clone(), key: "USERNAME" };
+            let username = connection.data("USERNAME").ok_or_else(missing)?.to_owned();
             let password = connection.required("PASSWORD")?.clone();
-            let address = match connection.parameter("REGISTRY").map(Secret::expose).or(connection.url()) {
+            let address = match connection.data("REGISTRY").or(connection.url()) {
                 Some(address) => host_of(address),
                 None => the_registry(content)?,
             };
