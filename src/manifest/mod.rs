@@ -1,8 +1,8 @@
 //! Deployment manifests for Azure IoT Edge: from a template and the built modules to `deployment.json`.
 //!
-//! A template is filled in string by string ([`template`], [`placeholder`]), so that no value can break the document;
-//! overlays are merged into it; the result is looked through for what is dangerous ([`lint`]) and checked offline
-//! against the rules of the published schemas ([`schema`]). What is unknown is an error, never left standing.
+//! A template is filled in string by string (`template`, `placeholder`), so that no value can break the document;
+//! overlays are merged into it; the result is looked through for what is dangerous (`lint`) and checked offline
+//! against the rules of the published schemas (`schema`). What is unknown is an error, never left standing.
 
 pub mod command;
 pub(crate) mod content;

@@ -118,7 +118,7 @@ impl Location {
         Some(url)
     }
 
-    /// Whether `name` is one that [`Location::blob`] has a URL for.
+    /// Whether `name` is one that `Location::blob` has a URL for.
     pub fn reaches(&self, name: &str) -> bool {
         self.blob(name).is_some()
     }

@@ -1,7 +1,7 @@
 //! A double of the Custom Vision training service, API 3.3: projects, tags, images, trainings, exports.
 //!
 //! It keeps its state, is strict about what it is asked, and refuses with the service's own codes. What it
-//! trains is real, if small: [`model`] learns each tag's mean colour, and its export is a real zip with a real
+//! trains is real, if small: `model` learns each tag's mean colour, and its export is a real zip with a real
 //! ONNX graph of the operators that the service writes. Facts about the service come from its published
 //! OpenAPI description, version 3.3, and from its documentation of limits.
 

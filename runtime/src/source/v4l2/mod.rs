@@ -1,6 +1,6 @@
 //! Webcams, by the kernel's own interface (Video4Linux2): which there are, what they offer, their frames.
 //!
-//! Everything but the system calls stands on the trait [`Kernel`], so that choice, conversion and every fault are
+//! Everything but the system calls stands on the trait `Kernel`, so that choice, conversion and every fault are
 //! tested with a device that follows a script.
 
 mod capture;
