@@ -11,12 +11,13 @@ use mynah::pipeline;
 use mynah::trace;
 use mynah::walk::{self, Plan, Walk};
 use mynah_contracts::Fault;
-use mynah_trainer::{Embedded, Foreign};
+use mynah_trainer::{Embedded, Foreign, heap};
 
 /// The image `trace` begins with.
 const IMAGE: &str = "image";
 
 fn main() -> ExitCode {
+    heap::share_between_threads();
     let run = Inputs::arguments(
         entry::shell("run", "Walk the six steps on this machine: photos in, spoken words out", walk::DETAILS),
         walk::OPTIONS,

@@ -2,9 +2,10 @@
 
 use std::process::ExitCode;
 
-use mynah_trainer::{Embedded, Foreign};
+use mynah_trainer::{Embedded, Foreign, heap};
 
 fn main() -> ExitCode {
+    heap::share_between_threads();
     mynah::entry::run(&mynah::steps::train::TrainModel {
         embedded: |backbone| Box::new(Embedded::new(backbone)),
         adopter: &Foreign,

@@ -11,6 +11,7 @@ use rayon::prelude::*;
 
 use crate::head::Cancelled;
 use crate::kernel::Kernel;
+use crate::lbfgs::dot;
 
 /// Pairs of steps and gradient changes that stand for the Hessian; more than five saved no product (measured).
 const MEMORY: usize = 5;
@@ -81,19 +82,6 @@ impl Vector {
             }
         }
     }
-}
-
-fn dot(a: &[f64], b: &[f64]) -> f64 {
-    // Eight sums side by side: the compiler may not reorder one sum of floats.
-    let mut sums = [0.0; 8];
-    let (a8, a_rest) = a.as_chunks::<8>();
-    let (b8, b_rest) = b.as_chunks::<8>();
-    for (a, b) in a8.iter().zip(b8) {
-        for ((sum, a), b) in sums.iter_mut().zip(a).zip(b) {
-            *sum += a * b;
-        }
-    }
-    sums.iter().sum::<f64>() + a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum::<f64>()
 }
 
 /// Fits all members with the penalty `l2`, each from where it stands, until the gradient's length (in units of mean

@@ -237,7 +237,8 @@ fn between(low: &Trial, high: &Trial) -> f64 {
     if cubic.is_finite() && (cubic - a) * (cubic - b) <= 0.0 { cubic } else { low.length + 0.5 * width }
 }
 
-fn dot(a: &[f64], b: &[f64]) -> f64 {
+/// The inner product; both are of one length.
+pub(crate) fn dot(a: &[f64], b: &[f64]) -> f64 {
     // Eight sums side by side: the compiler may not reorder one sum of floats.
     let mut sums = [0.0; 8];
     let (a8, a_rest) = a.as_chunks::<8>();

@@ -24,6 +24,7 @@ mod export;
 mod foreign;
 pub mod head;
 pub mod head_file;
+pub mod heap;
 mod kernel;
 mod lbfgs;
 pub mod matrix;

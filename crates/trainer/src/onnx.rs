@@ -120,7 +120,8 @@ fn append_head(graph: &mut GraphProto, embedding: &str, head: &Head, temperature
     }];
 }
 
-fn integer(name: &str, value: i64) -> AttributeProto {
+/// An attribute that is a whole number.
+pub(crate) fn integer(name: &str, value: i64) -> AttributeProto {
     AttributeProto {
         name: name.into(),
         r#type: AttributeType::Int as i32,

@@ -9,16 +9,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use mynah_contracts::{ChannelOrder, Label, Preprocess, Weights};
 use mynah_model::MAX_MODEL_BYTES;
 use prost::Message as _;
-use tract_onnx::pb::attribute_proto::AttributeType;
 use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::tensor_shape_proto::{Dimension, dimension};
 use tract_onnx::pb::{
-    AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, TensorShapeProto, TypeProto,
-    ValueInfoProto, type_proto,
+    GraphProto, ModelProto, NodeProto, TensorProto, TensorShapeProto, TypeProto, ValueInfoProto, type_proto,
 };
 use tract_onnx::prelude::f16;
 
 use super::ForeignError;
+use crate::onnx::integer;
 
 /// The name of the graph's only output: N × labels.
 pub(super) const OUTPUT: &str = "mynah.probabilities";
@@ -333,15 +332,6 @@ fn append_order(graph: &mut GraphProto, probabilities: &str, order: &[i64]) {
         attribute: vec![integer("axis", 1)],
         ..NodeProto::default()
     });
-}
-
-fn integer(name: &str, value: i64) -> AttributeProto {
-    AttributeProto {
-        name: name.into(),
-        r#type: AttributeType::Int as i32,
-        i: value,
-        ..AttributeProto::default()
-    }
 }
 
 /// A tensor of 32-bit floats; a side that is not fixed is called `N`.
