@@ -18,6 +18,7 @@ pub mod install;
 pub mod kubernetes;
 pub mod manifest;
 pub mod modules;
+mod nearest;
 pub mod oci;
 pub mod pipeline;
 pub mod provenance;

@@ -16,7 +16,7 @@ use crate::oci::tree::Tree;
 use super::context::Context;
 use super::copy;
 use super::error::{DockerfileError, FaultSource, Problem};
-use super::parse::{CopySource, Dockerfile, Instruction, Stage};
+use super::instruction::{CopySource, Dockerfile, Instruction, Stage};
 use super::settings;
 use super::words;
 
@@ -361,7 +361,12 @@ impl<'a> Builder<'a> {
         Ok(())
     }
 
-    fn copy(&mut self, index: usize, state: &mut State, own: &super::parse::Copy) -> Result<(), Problem> {
+    fn copy(
+        &mut self,
+        index: usize,
+        state: &mut State,
+        own: &super::instruction::Copy,
+    ) -> Result<(), Problem> {
         let escape = self.request.dockerfile.escape;
         let value = |text: &str| words::expand(text, escape, &|name| variable(state, name));
         let mut sources = Vec::new();
@@ -371,7 +376,7 @@ impl<'a> Builder<'a> {
                 CopySource::Text(text) if text.expand => {
                     let content =
                         words::expand_document(&text.content, escape, &|name| variable(state, name))?;
-                    CopySource::Text(super::parse::Heredoc { content, ..text.clone() })
+                    CopySource::Text(super::instruction::Heredoc { content, ..text.clone() })
                 }
                 CopySource::Text(text) => CopySource::Text(text.clone()),
             });

@@ -203,6 +203,8 @@ fn the_same_files_give_the_same_image_whenever_and_wherever_they_were_written() 
 fn what_people_read_when_it_cannot_be_done() {
     let bench = Bench::new(&[("a", "1"), ("d/x", "2"), ("secret", "3"), (".dockerignore", "secret")]);
     std::os::unix::fs::symlink("/etc", bench.at("context/etc")).unwrap();
+    fs::write(bench.at("a"), "not the context's").unwrap();
+    std::os::unix::fs::symlink("d/../..", bench.at("context/up")).unwrap();
     let told: Vec<String> = [
         "FROM scratch\nRUN true",
         "FROM debian:bookworm",
@@ -215,6 +217,9 @@ fn what_people_read_when_it_cannot_be_done() {
         "FROM scratch\nCOPY secret /",
         "FROM scratch\nCOPY ../a /",
         "FROM scratch\nCOPY etc /etc",
+        "FROM scratch\nCOPY etc/passwd /",
+        "FROM scratch\nCOPY up/a /",
+        "FROM scratch\nADD up /",
         "FROM scratch\nCOPY a d /x",
         "FROM scratch\nCOPY a /x\nCOPY d /x",
         "FROM scratch\nCOPY --chown=moby a /",
@@ -229,7 +234,7 @@ fn what_people_read_when_it_cannot_be_done() {
     .map(|text| bench.build(text, &[]).err().unwrap())
     .collect();
     insta::assert_snapshot!(told.join("\n"), @r#"
-    `…/context/Dockerfile` line 2: `RUN` starts programs inside the image, which needs a builder such as buildah
+    `…/context/Dockerfile` line 2: `RUN` starts programs inside the image, which needs a builder: buildah or docker
     `…/context/Dockerfile` line 1: cannot use the base image `debian:bookworm`: `docker.io/library/debian:bookworm` is nowhere to be found for linux/arm64
     `…/context/Dockerfile` line 1: `FROM $BASE` names no image: a variable is empty
     `…/context/Dockerfile` line 1: `Debian!` is not an image such as `registry.example/name:tag` or `registry.example/name@sha256:…`
@@ -240,6 +245,9 @@ fn what_people_read_when_it_cannot_be_done() {
     `…/context/Dockerfile` line 2: `secret` matches nothing in `…/context` that .dockerignore lets through
     `…/context/Dockerfile` line 2: `../a` leads out of the build context `…/context`
     `…/context/Dockerfile` line 2: `etc` leads out of the build context `…/context`
+    `…/context/Dockerfile` line 2: `etc/passwd` leads out of the build context `…/context`
+    `…/context/Dockerfile` line 2: `up/a` leads out of the build context `…/context`
+    `…/context/Dockerfile` line 2: `up` leads out of the build context `…/context`
     `…/context/Dockerfile` line 2: there are 2 sources: the destination must be a folder, `/x/`
     `…/context/Dockerfile` line 3: `/x` is no folder: none can be put in its place
     `…/context/Dockerfile` line 2: `--chown` names `moby`, which is not in the image's /etc/passwd

@@ -17,7 +17,7 @@ use crate::oci::unpack::Limits;
 
 use super::context::{Context, Found, find_in_tree, io_at};
 use super::error::Problem;
-use super::parse::CopySource;
+use super::instruction::CopySource;
 
 /// The most bytes of `/etc/passwd` and `/etc/group` read.
 const MAX_ACCOUNTS_BYTES: u64 = 1 << 20;

@@ -13,15 +13,15 @@ pub enum Problem {
     #[error("{0}")]
     Text(String),
     /// An instruction there is none of.
-    #[error("`{found}` is no instruction{}", nearest.map_or(String::new(), |name| format!(", did you mean `{name}`?")))]
+    #[error("`{found}` is no instruction{}", nearest.as_ref().map_or(String::new(), |name| format!(", did you mean `{name}`?")))]
     UnknownInstruction {
         /// What stands there.
         found: String,
         /// The instruction spelt most alike.
-        nearest: Option<&'static str>,
+        nearest: Option<String>,
     },
     /// `RUN` starts programs of the image.
-    #[error("`RUN` starts programs inside the image, which needs a builder such as buildah")]
+    #[error("`RUN` starts programs inside the image, which needs a builder: buildah or docker")]
     Run,
     /// Something else that is not carried out here.
     #[error("{0} is not supported")]
@@ -114,7 +114,7 @@ impl Diagnosis for DockerfileError {
     fn hint(&self) -> Option<String> {
         let hint = match &self.problem {
             Problem::Run => {
-                "give `--builder buildah` where it is installed, or make the files beforehand and COPY them"
+                "give `--builder buildah` or `--builder docker` where one is installed, or make the files beforehand and COPY them"
             }
             Problem::NoMatch { ignored: true, .. } => "change the .dockerignore, or name another file",
             Problem::NoMatch { .. } => {

@@ -8,6 +8,7 @@ pub mod build;
 mod context;
 mod copy;
 mod error;
+pub mod instruction;
 mod lines;
 pub mod parse;
 mod pattern;

@@ -3,7 +3,7 @@
 use crate::oci::spec::{Empty, HealthCheck, RunConfig};
 
 use super::error::Problem;
-use super::parse::Command;
+use super::instruction::Command;
 
 /// What runs a command given as a line, where `SHELL` does not say otherwise.
 const SHELL: [&str; 2] = ["/bin/sh", "-c"];

@@ -28,7 +28,6 @@ pub use deployment::{Deployment, DeploymentModule};
 pub use error::{ManifestError, Problem, UnknownPlaceholder};
 pub use lint::{Finding, Rule};
 pub use overlay::OverlayError;
-pub(crate) use placeholder::nearest;
 pub use variables::{Variables, VariablesError};
 
 /// The template used where none is given: the runtime module on IoT Edge 1.6.

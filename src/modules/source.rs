@@ -11,7 +11,8 @@ use super::options::BuildOptions;
 use super::{Builder, ModuleError, ModuleJson};
 use crate::dockerfile::DockerfileError;
 use crate::dockerfile::build::{self, Request};
-use crate::dockerfile::parse::{self, Dockerfile, Instruction};
+use crate::dockerfile::instruction::{Dockerfile, Instruction};
+use crate::dockerfile::parse;
 use crate::oci::base::BaseImages;
 use crate::oci::image::{Created, ImageParts, write_index};
 use crate::oci::layer_cache::LayerCache;
@@ -21,6 +22,9 @@ use crate::oci::spec::annotation;
 
 /// The file that says a folder is a module.
 const FILE: &str = "module.json";
+
+/// What the name of a platform ends with whose image is for debugging, and the name of the module made of those.
+const DEBUG: &str = ".debug";
 
 /// A module's source.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -32,11 +36,14 @@ pub struct ModuleSource {
     version: String,
     /// Dockerfiles by platform.
     dockerfiles: BTreeMap<Platform, PathBuf>,
+    /// Those of the images for debugging: `amd64.debug`.
+    for_debugging: BTreeMap<Platform, PathBuf>,
     context: PathBuf,
     options: BuildOptions,
 }
 
 /// What building a module is given.
+#[derive(Clone, Copy)]
 pub struct Surroundings<'a> {
     /// For which platforms.
     pub platforms: &'a [Platform],
@@ -99,22 +106,42 @@ impl ModuleSource {
                 image.repository
             )));
         }
-        // Names such as `windows-amd64` or `amd64.debug` are for other tools and other images.
-        let dockerfiles = image
-            .tag
-            .platforms
-            .iter()
-            .filter_map(|(name, path)| Some((name.parse().ok()?, folder.join(path))))
-            .collect();
+        // Names such as `windows-amd64` are for other tools.
+        let mut dockerfiles = BTreeMap::new();
+        let mut for_debugging = BTreeMap::new();
+        for (platform, path) in &image.tag.platforms {
+            let (files, platform) = match platform.strip_suffix(DEBUG) {
+                Some(platform) => (&mut for_debugging, platform),
+                None => (&mut dockerfiles, platform.as_str()),
+            };
+            if let Ok(platform) = platform.parse() {
+                files.insert(platform, folder.join(path));
+            }
+        }
         Ok(Self {
             name: name.to_owned(),
             folder: folder.to_owned(),
             repository: format!("{}/{}", reference.registry(), reference.repository()),
             version: image.tag.version,
             dockerfiles,
+            for_debugging,
             context: folder.join(&image.context_path),
             options: BuildOptions::parse(&image.build_options).map_err(content)?,
         })
+    }
+
+    /// The module of the images for debugging, which manifests name `${MODULES.<name>.debug}`, with those of
+    /// `platforms` that `module.json` has one for; nothing where there is none.
+    pub fn for_debugging(&self, platforms: &[Platform]) -> Option<(Self, Vec<Platform>)> {
+        let there = |platform: &Platform| self.for_debugging.contains_key(platform);
+        let platforms: Vec<Platform> = platforms.iter().copied().filter(there).collect();
+        let source = Self {
+            name: format!("{}{DEBUG}", self.name),
+            dockerfiles: self.for_debugging.clone(),
+            for_debugging: BTreeMap::new(),
+            ..self.clone()
+        };
+        (!platforms.is_empty()).then_some((source, platforms))
     }
 
     /// Builds the module's image below `out`. Says whether anything changed there.

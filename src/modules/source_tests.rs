@@ -42,7 +42,10 @@ impl Bench {
     }
 
     fn build(&self, platforms: &[Platform]) -> Result<(Module, bool), Fault> {
-        let sources = find(&self.at("modules"), &|_| None)?;
+        self.build_one(&find(&self.at("modules"), &|_| None)?[0], platforms)
+    }
+
+    fn build_one(&self, source: &ModuleSource, platforms: &[Platform]) -> Result<(Module, bool), Fault> {
         let around = Surroundings {
             platforms,
             bases: &Nothing,
@@ -51,7 +54,7 @@ impl Bench {
             created: None,
             monitor: &Quiet,
         };
-        sources[0].build(&self.at("out"), &around)
+        source.build(&self.at("out"), &around)
     }
 }
 
@@ -72,6 +75,24 @@ fn one_index_for_three_platforms_and_the_second_run_changes_nothing() {
     let layer = |at: usize| &module.platforms[at].layers;
     assert!(layer(0) == layer(1) && layer(1) == layer(2), "the same files are one blob");
     assert_eq!(bench.build(&Platform::ALL).unwrap(), (module, false));
+}
+
+#[test]
+fn images_for_debugging_are_a_module_of_their_own() {
+    let bench = Bench::new(MODULE, DOCKERFILE);
+    fs::write(bench.at("modules/Camera/Dockerfile.debug"), format!("{DOCKERFILE}EXPOSE 5678\n")).unwrap();
+    let source = find(&bench.at("modules"), &|_| None).unwrap().remove(0);
+    let (debugging, platforms) = source.for_debugging(&Platform::ALL).unwrap();
+    assert_eq!(
+        (debugging.name.as_str(), platforms.as_slice()),
+        ("Camera.debug", &[Platform::LinuxAmd64][..])
+    );
+    let (module, _) = bench.build_one(&debugging, &platforms).unwrap();
+    let image = Layout::open(&bench.at("out/Camera.debug")).unwrap();
+    let image = image.image(module.index.digest, Platform::LinuxAmd64).unwrap();
+    assert!(image.config.config.exposed_ports.contains_key("5678/tcp"));
+    assert_eq!(source.for_debugging(&[Platform::LinuxArm64]), None);
+    assert_eq!(debugging.for_debugging(&Platform::ALL), None);
 }
 
 #[test]
@@ -100,8 +121,8 @@ fn what_people_read_when_a_module_cannot_be_built() {
       add it to `image.tag.platforms`, or leave the platform out of --platform
     `…/modules/Camera/module.json`: `image.repository` is `host.example:5000/camera:1`: the tag is not its business
     `…/modules/Camera/module.json`: the build option `--secret` is not supported
-    `…/modules/Camera/Dockerfile` line 3: `RUN` starts programs inside the image, which needs a builder such as buildah
-      give `--builder buildah` where it is installed, or make the files beforehand and COPY them
+    `…/modules/Camera/Dockerfile` line 3: `RUN` starts programs inside the image, which needs a builder: buildah or docker
+      give `--builder buildah` or `--builder docker` where one is installed, or make the files beforehand and COPY them
     `…/modules/Camera/Dockerfile` line 2: `COPPY` is no instruction, did you mean `COPY`?
     `…/modules/Camera/Dockerfile` line 1: cannot use the base image `debian`: `docker.io/library/debian:latest` is nowhere to be found
     "#);

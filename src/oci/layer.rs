@@ -332,6 +332,27 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_changes_while_it_is_read_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("model.onnx");
+        for (changed, problem) in [(&b"weights and more"[..], "it grew"), (b"wei", "it shrank")] {
+            std::fs::write(&file, b"weights").unwrap();
+            let mut watched = Watched::open(&file, None).unwrap();
+            std::fs::write(&file, changed).unwrap();
+            io::copy(&mut watched, &mut io::sink()).unwrap_err();
+            let error = mynah_contracts::error_chain(&watched.finish(&file, None).unwrap_err());
+            assert!(error.contains("model.onnx") && error.contains(problem), "{error}");
+        }
+        // As long as before, but other bytes: where an artifact names the digest.
+        std::fs::write(&file, b"weights").unwrap();
+        let expected = Some(Sha256Digest::of(b"weights"));
+        let mut watched = Watched::open(&file, expected).unwrap();
+        std::fs::write(&file, b"Weights").unwrap();
+        io::copy(&mut watched, &mut io::sink()).unwrap();
+        assert!(matches!(watched.finish(&file, expected), Err(OciError::ChangedFile { .. })));
+    }
+
+    #[test]
     fn the_digest_alone_is_the_one_writing_gives() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("a file");

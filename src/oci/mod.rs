@@ -7,6 +7,7 @@
 
 pub mod archive;
 pub mod base;
+pub(crate) mod docker_archive;
 pub mod elf;
 pub mod entry_path;
 mod error;

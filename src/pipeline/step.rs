@@ -4,7 +4,7 @@ use super::check::{Pool, Report, is_open};
 use super::document::{Node, Place};
 use super::tasks::{TASKS, Task, major, meant};
 use crate::agent::{Inputs, OptionKind, OptionSpec};
-use crate::manifest::nearest;
+use crate::nearest::nearest;
 
 /// Looks at a step; gives its task if it is one of ours.
 pub(super) fn check(

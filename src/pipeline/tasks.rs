@@ -1,7 +1,7 @@
 //! Our tasks, as a pipeline names them.
 
 use crate::agent::OptionSpec;
-use crate::manifest::nearest;
+use crate::nearest::nearest;
 use crate::step::{OutputSpec, Step};
 use crate::steps::build_modules::BuildModules;
 use crate::steps::deploy_modules::DeployModules;

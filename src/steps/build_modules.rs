@@ -1,33 +1,26 @@
 //! `build-modules`: a model package → OCI image layouts and `modules.json`.
 
-use std::collections::BTreeMap;
+mod clips;
+mod runtime_module;
+
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use mynah_contracts::{
-    Artifact as _, Diagnosis, Fault, FaultKind, Label, ModelCard, Module, ModuleSet, Platform, RelativePath,
-    SchemaVersion, Speech, Tool, to_json,
-};
+use mynah_contracts::{Artifact as _, Fault, ModuleSet, Platform, SchemaVersion, Tool, to_json};
 
-use crate::agent::{Env, Inputs, OptionKind, OptionSpec};
-use crate::artifact;
-use crate::azure::speech::{self as azure_speech, AzureSpeech, AzureSpeechError};
-use crate::http::{Client, Policy, Url};
-use crate::install;
+use crate::agent::{Inputs, OptionKind, OptionSpec};
+use crate::azure::speech as azure_speech;
+use crate::http::Url;
 use crate::modules::{self, Builder, Surroundings};
-use crate::oci::base::{BaseImage, BaseImages, layout_image};
-use crate::oci::image::{Created, write_index};
+use crate::oci::OciError;
+use crate::oci::image::Created;
 use crate::oci::layer_cache::LayerCache;
-use crate::oci::layout::LayoutWriter;
-use crate::oci::reference::{ImageReferenceError, Repository};
-use crate::oci::runtime_image::Contents;
-use crate::oci::{OciError, elf};
+use crate::oci::reference::Repository;
 use crate::publish::{self, Places, Publishing};
 use crate::registry::{RegistryImages, SignIn};
-use crate::secret::Secret;
-use crate::speech::{self, Engine, Espeak, SpeechMap};
-use crate::staging::{self, StagedFolder};
+use crate::speech;
+use crate::staging;
 use crate::step::{Context, Outcome, OutputSpec, Step};
 
 /// The module this project ships; also the folder of its layout.
@@ -49,6 +42,7 @@ pub struct Plan {
     runtime: Option<PathBuf>,
     base: Option<String>,
     modules: Option<PathBuf>,
+    debug: bool,
     builder: Option<Builder>,
     clips: Option<PathBuf>,
     speech_map: Option<PathBuf>,
@@ -63,7 +57,8 @@ impl fmt::Display for Plan {
         let platforms: Vec<_> = self.platforms.iter().map(|platform| platform.as_str()).collect();
         writeln!(f, "for {}", platforms.join(", "))?;
         if let Some(modules) = &self.modules {
-            writeln!(f, "build the modules in {}", modules.display())?;
+            let also = if self.debug { ", also their images for debugging" } else { "" };
+            writeln!(f, "build the modules in {}{also}", modules.display())?;
         }
         let Some(model) = &self.model else {
             writeln!(f, "keep compressed layers in {}", self.cache.display())?;
@@ -93,23 +88,6 @@ impl fmt::Display for Plan {
         writeln!(f, "keep compressed layers in {}", self.cache.display())?;
         write!(f, "{}", self.publishing)?;
         write!(f, "write {}", self.out.join(ModuleSet::FILE).display())
-    }
-}
-
-/// The device's runtime is nowhere to be found.
-#[derive(Debug, thiserror::Error)]
-#[error("the program `{RUNTIME_MODULE}` for {0} was not found")]
-struct NoRuntime(Platform);
-
-impl Diagnosis for NoRuntime {
-    fn kind(&self) -> FaultKind {
-        FaultKind::BadInput
-    }
-
-    fn hint(&self) -> Option<String> {
-        Some(format!(
-            "name it with --runtime, or a folder of programs by platform, or build it with `cargo build --release -p {RUNTIME_MODULE}`"
-        ))
     }
 }
 
@@ -160,6 +138,12 @@ Examples:
             "base",
             OptionKind::Text,
             "The image below the runtime: `oci:FOLDER[:TAG]`, or one in a registry. Without it: none.",
+        ),
+        OptionSpec::optional(
+            "debug",
+            OptionKind::Switch,
+            "Also build the images that module.json has for platforms such as `amd64.debug`, as modules called \
+             `<name>.debug`.",
         ),
         OptionSpec::optional(
             "builder",
@@ -234,6 +218,7 @@ Examples:
         Ok(Plan {
             model,
             modules,
+            debug: inputs.switch("debug")?,
             base: inputs.text("base")?.map(str::to_owned),
             builder: inputs.choice("builder")?.and_then(Builder::named),
             out,
@@ -263,7 +248,8 @@ Examples:
         let mut modules = Vec::new();
         let mut changed = false;
         if let Some(model) = &plan.model {
-            let (module, new) = runtime_module(plan, model, &cache, &bases, created.as_ref(), context)?;
+            let (module, new) =
+                runtime_module::build(plan, model, &cache, &bases, created.as_ref(), context)?;
             modules.push(module);
             changed |= new;
         }
@@ -277,15 +263,27 @@ Examples:
                 created: created.as_ref(),
                 monitor: context.monitor,
             };
+            let mut debugged = !plan.debug;
             for source in modules::find(folder, &variable)? {
                 if source.name == RUNTIME_MODULE || source.name == SPEECH {
                     let problem = "is a name that build-modules uses itself: rename the folder".into();
                     return Err(OciError::Unsupported { what: source.name, problem }.into());
                 }
-                let (module, new) = source.build(&plan.out, &around)?;
-                tracing::info!("`{}`: {}", module.name, module.pinned());
-                modules.push(module);
-                changed |= new;
+                let debugging = if plan.debug { source.for_debugging(&plan.platforms) } else { None };
+                debugged |= debugging.is_some();
+                let debugging = debugging.as_ref().map(|(source, platforms)| (source, platforms.as_slice()));
+                for (source, platforms) in [(&source, plan.platforms.as_slice())].into_iter().chain(debugging)
+                {
+                    let (module, new) = source.build(&plan.out, &Surroundings { platforms, ..around })?;
+                    tracing::info!("`{}`: {}", module.name, module.pinned());
+                    modules.push(module);
+                    changed |= new;
+                }
+            }
+            if !debugged {
+                tracing::warn!(
+                    "no module.json has an image for debugging for these platforms, such as `amd64.debug`"
+                );
             }
         }
         let names: Vec<_> = modules.iter().map(|module| format!("`{}`", module.name)).collect();
@@ -317,74 +315,6 @@ Examples:
     }
 }
 
-/// Builds the device's own module. Says whether anything changed on disk.
-fn runtime_module(
-    plan: &Plan,
-    model_folder: &Path,
-    cache: &LayerCache,
-    bases: &dyn BaseImages,
-    created: Option<&Created>,
-    context: &Context<'_>,
-) -> Result<(Module, bool), Fault> {
-    let model: ModelCard = artifact::load(model_folder)?;
-    let mut programs = Vec::new();
-    for &platform in &plan.platforms {
-        let program = program(plan.runtime.as_deref(), platform).ok_or(NoRuntime(platform))?;
-        elf::check_platform(&program, platform)?;
-        programs.push((platform, program));
-    }
-    // Before anything is written: the folder may be someone else's.
-    let mut layout = LayoutWriter::open(&plan.out.join(RUNTIME_MODULE))?;
-    let (speech, clips_changed) = speak(plan, &model.labels, context)?;
-    let clips = plan.out.join(SPEECH);
-    let mut manifests = Vec::new();
-    let mut platforms = Vec::new();
-    let mut annotations = BTreeMap::new();
-    for (platform, program) in &programs {
-        let base = plan.base.as_deref().map(|base| base_image(base, *platform, bases)).transpose()?;
-        let contents = Contents {
-            platform: *platform,
-            base: base.as_ref(),
-            program,
-            model: &model,
-            model_folder,
-            speech: speech.as_ref().map(|speech| (speech, clips.as_path())),
-            created: created.cloned(),
-        };
-        let (descriptor, image) = contents.write(&mut layout, cache, RUNTIME_MODULE, context.monitor)?;
-        manifests.push(descriptor);
-        platforms.push(image);
-        annotations = contents.annotations(RUNTIME_MODULE);
-    }
-    let index = write_index(&mut layout, manifests, annotations)?;
-    let version = Tool::current().version;
-    let tag = format!("{version}-{}", index.digest.hex().get(..12).unwrap_or_default());
-    let changed = layout.finish(index.clone(), &tag)?;
-    let module = Module {
-        name: RUNTIME_MODULE.into(),
-        repository: plan.repository.to_string(),
-        tag,
-        layout: RelativePath::new(RUNTIME_MODULE)
-            .map_err(|problem| OciError::Unsupported { what: RUNTIME_MODULE.into(), problem })?,
-        index: (&index).into(),
-        platforms,
-        model: Some(model.digest()),
-    };
-    Ok((module, changed || clips_changed))
-}
-
-/// The image that the runtime is put on.
-fn base_image(text: &str, platform: Platform, bases: &dyn BaseImages) -> Result<BaseImage, Fault> {
-    if let Some(layout) = text.strip_prefix("oci:") {
-        return Ok(layout_image(Path::new(""), layout, platform)?);
-    }
-    let reference = text.parse().map_err(|error: ImageReferenceError| OciError::Unsupported {
-        what: "--base".into(),
-        problem: format!("is no image: {error}"),
-    })?;
-    bases.resolve(&reference, platform)
-}
-
 /// The platforms named, each once, in the order of [`Platform::ALL`].
 fn platforms(inputs: &Inputs) -> Result<Vec<Platform>, Fault> {
     let allowed = "one of `linux/amd64`, `linux/arm64`, `linux/arm/v7`, or several with commas,";
@@ -399,98 +329,6 @@ fn platforms(inputs: &Inputs) -> Result<Vec<Platform>, Fault> {
     platforms.sort();
     platforms.dedup();
     Ok(platforms)
-}
-
-/// The runtime for a platform: the file named, or the one in the platform's folder; else what is installed.
-fn program(named: Option<&Path>, platform: Platform) -> Option<PathBuf> {
-    let in_folder = format!("{}/{RUNTIME_MODULE}", platform.as_str().replace('/', "-"));
-    match named {
-        Some(folder) if folder.is_dir() => Some(folder.join(in_folder)).filter(|path| path.is_file()),
-        Some(file) => Some(file.to_owned()),
-        None => install::find(&format!("runtime/{in_folder}"))
-            .ok()
-            .or_else(|| find_runtime().filter(|_| Platform::host() == Some(platform))),
-    }
-}
-
-/// The runtime beside this program, or on the search path.
-fn find_runtime() -> Option<PathBuf> {
-    let installed = install::find(RUNTIME_MODULE).ok().filter(|path| path.is_file());
-    installed.or_else(|| {
-        let search = std::env::var_os("PATH")?;
-        std::env::split_paths(&search).map(|folder| folder.join(RUNTIME_MODULE)).find(|path| path.is_file())
-    })
-}
-
-/// Azure Speech with the key that the environment holds: a key on a command line is seen by everybody.
-fn azure_engine(url: &Url, env: &Env) -> Result<AzureSpeech, Fault> {
-    let key = ["INPUT_SPEECHKEY", "SPEECH_KEY"].iter().find_map(|name| env.get(name)).map(str::trim);
-    let key = key.filter(|key| !key.starts_with("$(")).ok_or(AzureSpeechError::NoKey)?;
-    Ok(AzureSpeech::new(Client::new(Policy::default())?, url.clone(), Secret::new(key)))
-}
-
-/// Makes the clips below the output. Says whether anything changed there.
-fn speak(plan: &Plan, labels: &[Label], context: &Context<'_>) -> Result<(Option<Speech>, bool), Fault> {
-    let place = plan.out.join(SPEECH);
-    let map = plan.speech_map.as_deref().map(SpeechMap::read).transpose()?.unwrap_or_default();
-    for key in map.unused(labels) {
-        tracing::info!("the speech map has a sentence for `{}`, which is no label", key.escape_debug());
-    }
-    let engine = match &plan.azure_speech {
-        Some(url) => Some(Engine::Azure(azure_engine(url, context.env)?)),
-        None => Espeak::find(context.monitor).map(Engine::Espeak),
-    };
-    let voice = match (&plan.voice, &engine) {
-        (Some(voice), _) => voice,
-        (None, Some(engine)) => engine.voice_for(map.voice.as_deref()),
-        (None, None) => map.voice.as_deref().unwrap_or("en"),
-    };
-    let staged = StagedFolder::begin(&place, Speech::FILE)?;
-    let request = speech::Request {
-        labels,
-        given: plan.clips.as_deref(),
-        earlier: &place,
-        map: &map,
-        engine: engine.as_ref(),
-        voice,
-    };
-    let spoken = request.make(staged.path(), context.monitor)?;
-    if !spoken.silent.is_empty() {
-        let labels: Vec<_> = spoken.silent.iter().map(|label| format!("`{label}`")).collect();
-        tracing::warn!(
-            "no voice for {}: the device will print these words; install espeak-ng (`apt-get install espeak-ng`) or give --clips a folder of recordings, then build again",
-            labels.join(", ")
-        );
-    }
-    let Some(speech) = spoken.speech else {
-        // Clips of an earlier build would look like this one's.
-        let stale = place.join(Speech::FILE).is_file();
-        if stale {
-            fs::remove_dir_all(&place).map_err(OciError::io("remove", &place))?;
-        }
-        return Ok((None, stale));
-    };
-    if same_clips(&place, &speech) {
-        return Ok((Some(speech), false));
-    }
-    staged.publish()?;
-    Ok((Some(speech), true))
-}
-
-/// Whether `folder` holds just these clips already, intact.
-fn same_clips(folder: &Path, speech: &Speech) -> bool {
-    let same = |path: PathBuf, bytes: &dyn Fn(&[u8]) -> bool| fs::read(path).is_ok_and(|there| bytes(&there));
-    let files = fs::read_dir(folder).map_or(0, Iterator::count);
-    let mut named: Vec<_> = speech.clips.iter().map(|clip| &clip.file.path).collect();
-    named.sort();
-    named.dedup();
-    files == named.len() + 1
-        && same(folder.join(Speech::FILE), &|there| there == to_json(speech))
-        && speech.clips.iter().all(|clip| {
-            same(clip.file.path.below(folder), &|there| {
-                mynah_contracts::Sha256Digest::of(there) == clip.file.sha256
-            })
-        })
 }
 
 fn write_if_different(path: &Path, bytes: &[u8]) -> Result<bool, Fault> {

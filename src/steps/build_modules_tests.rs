@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use mynah_contracts::{Quiet, Sha256Digest};
+use mynah_contracts::{FaultKind, Module, Quiet, Sha256Digest, Speech};
 use mynah_testkit::speech::SpeechService;
 use mynah_testkit::{edit_card, tiny_labels, tiny_model_package, tiny_speech};
 
 use super::*;
 use crate::agent::Env;
+use crate::artifact;
 use crate::oci::layout::Layout;
 use crate::oci::spec::annotation;
 

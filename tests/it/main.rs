@@ -7,6 +7,7 @@ mod agent;
 mod azurite;
 mod bad_input;
 mod blob;
+mod builders;
 mod custom_vision;
 mod dockerfiles;
 mod given;

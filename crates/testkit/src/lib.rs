@@ -6,6 +6,7 @@
 //! | a model package that tells red, green and blue apart | [`tiny_model_package`] |
 //! | clips of its labels, real WAV files | [`tiny_speech`] |
 //! | a strict registry of images with faults on demand | [`registry::Registry`] |
+//! | Debian's own registry, where it is installed | [`debian_registry::DebianRegistry`] |
 //!
 //! And doubles of the services that the steps speak with: each keeps its state, is strict about what it is
 //! asked, records every exchange ([`wire`]) and goes wrong where a test says so ([`faults`]).
@@ -13,6 +14,7 @@
 pub mod blobs;
 mod clips;
 pub mod customvision;
+pub mod debian_registry;
 pub mod faults;
 pub mod iothub;
 mod photos;

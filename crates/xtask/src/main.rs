@@ -1,11 +1,13 @@
 //! Generators and checks of this repository: `cargo xtask <what> [--check]`.
 
 mod base;
+mod counting_proxy;
 mod crates;
 mod dist;
 mod forms;
 mod journey;
 mod journey_azure;
+mod journey_modules;
 mod journey_pipeline;
 mod judges;
 mod licences;
@@ -28,6 +30,7 @@ usage: cargo xtask <what>
                       build what ships for linux/amd64, linux/arm64 and linux/arm/v7, or for those named
   journey embedded    walk the samples and every set of ../shared/datasets/dev, and have other programs judge
   journey azure       speak and deploy a model of the samples through doubles of Azure's services, killed on the way
+  journey modules     build the samples' image for three platforms, push it, have others fetch it, run it on all three
   journey manifests   fill in the templates of ../shared/contracts, and have the published schemas judge
   crates [--check]    list the crates inside the device's program, or check that the list is up to date
   journey pipeline    pack the extension, walk the samples with its tasks under Node, and have every pipeline judged
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
         ["dist", rest @ ..] => dist::Dist::parse(rest).and_then(|dist| dist.build()),
         ["journey", "embedded"] => journey::embedded(),
         ["journey", "azure"] => journey_azure::azure(),
+        ["journey", "modules"] => journey_modules::modules(),
         ["journey", "manifests"] => manifests::journey(),
         ["crates"] => crates::write(),
         ["crates", "--check"] => crates::check(),

@@ -1,67 +1,25 @@
 //! Debian's docker-registry with passwords, read back by skopeo, unpacked by umoci, started.
 
 use std::fs;
-use std::net::{TcpListener, TcpStream};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
 
+use mynah_testkit::debian_registry::DebianRegistry;
 use serde_json::Value;
 
 use super::peers::{installed, signing_key};
 use super::{ENV, Workplace};
 use crate::given::{Ran, binary};
 
-/// A running docker-registry; it ends when this is dropped.
-struct Daemon {
-    child: Child,
-    host: String,
-}
-
-impl Daemon {
-    fn start(folder: &Path) -> Self {
-        let passwords = Command::new("htpasswd").args(["-Bbn", ENV[0].1, ENV[1].1]).output().unwrap();
-        fs::write(folder.join("htpasswd"), passwords.stdout).unwrap();
-        let address = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap();
-        let place = folder.display();
-        let config = format!(
-            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {place}/store}}}}\n\
-             http: {{addr: \"{address}\"}}\nauth: {{htpasswd: {{realm: test, path: {place}/htpasswd}}}}\n"
-        );
-        fs::write(folder.join("config.yml"), config).unwrap();
-        let child = Command::new("docker-registry")
-            .args(["serve".as_ref(), folder.join("config.yml").as_os_str()])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let daemon = Self { child, host: address.to_string() };
-        let begun = Instant::now();
-        while TcpStream::connect(address).is_err() {
-            assert!(begun.elapsed() < Duration::from_secs(30), "docker-registry does not answer");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        daemon
-    }
-
-    fn skopeo(arguments: &[&str]) -> Value {
-        let credentials = format!("{}:{}", ENV[0].1, ENV[1].1);
-        let output = Command::new("skopeo")
-            .args(["inspect", "--tls-verify=false", "--creds", &credentials])
-            .args(arguments)
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        serde_json::from_slice(&output.stdout).unwrap()
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        // It may have ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+/// What skopeo says of an image in the registry.
+fn skopeo(arguments: &[&str]) -> Value {
+    let credentials = format!("{}:{}", ENV[0].1, ENV[1].1);
+    let output = Command::new("skopeo")
+        .args(["inspect", "--tls-verify=false", "--creds", &credentials])
+        .args(arguments)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
 }
 
 #[test]
@@ -75,17 +33,17 @@ fn debian_s_registry_takes_an_image_and_others_read_it_back() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    let daemon = Daemon::start(folder.path());
+    let daemon = DebianRegistry::start(folder.path()).unwrap();
     let work = Workplace::new();
     let key = signing_key(&work.path("key.pem"));
-    let place = format!("{}/factory", daemon.host);
+    let place = format!("{}/factory", daemon.address());
     let push = ["--push", &place, "--sign-key", key.to_str().unwrap()];
     work.build(&push, &ENV).well();
     let module = work.module();
     let digest = module["index"]["digest"].as_str().unwrap();
     let image = format!("docker://{place}/mynah-runtime:{}", module["tag"].as_str().unwrap());
 
-    let raw = Daemon::skopeo(&["--raw", &image]);
+    let raw = skopeo(&["--raw", &image]);
     assert_eq!(raw["manifests"][0]["digest"], module["platforms"][0]["manifest"]["digest"]);
     let layers: Vec<Value> = module["platforms"][0]["layers"]
         .as_array()
@@ -93,10 +51,10 @@ fn debian_s_registry_takes_an_image_and_others_read_it_back() {
         .iter()
         .map(|layer| layer["digest"].clone())
         .collect();
-    assert_eq!(Daemon::skopeo(&[&image])["Layers"], Value::from(layers));
+    assert_eq!(skopeo(&[&image])["Layers"], Value::from(layers));
     // The list of referrers stands under the tag that old registries need.
     let list = format!("docker://{place}/mynah-runtime:{}", digest.replace(':', "-"));
-    let list = Daemon::skopeo(&["--raw", &list]);
+    let list = skopeo(&["--raw", &list]);
     assert_eq!(list["manifests"][0]["artifactType"], "application/vnd.in-toto+json");
 
     // umoci unpacks what skopeo copies, and the program inside is the one that was built in.
