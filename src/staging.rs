@@ -124,6 +124,9 @@ impl StagedFolder {
 }
 
 /// Writes one file so that its name never shows half of it.
+///
+/// The content reaches the disk before the name does. Which of the two files, the earlier or this one, the name stands
+/// for after a power cut is left open: both are whole, and what is written here can be made again from its inputs.
 pub fn write_file(path: &Path, bytes: &[u8]) -> Result<(), StagingError> {
     use io::Write as _;
     let path = std::path::absolute(path).map_err(failed(path))?;
@@ -133,9 +136,7 @@ pub fn write_file(path: &Path, bytes: &[u8]) -> Result<(), StagingError> {
         tempfile::Builder::new().prefix(".partial-").tempfile_in(parent).map_err(failed(parent))?;
     partial.write_all(bytes).and_then(|()| partial.as_file().sync_all()).map_err(failed(&path))?;
     partial.as_file().set_permissions(readable_file()).map_err(failed(&path))?;
-    partial.persist(&path).map_err(|error| failed(&path)(error.error))?;
-    sync_folder(Some(parent));
-    Ok(())
+    partial.persist(&path).map(drop).map_err(|error| failed(&path)(error.error))
 }
 
 fn readable_file() -> fs::Permissions {

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use futures::future::try_join;
+use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use mynah_contracts::Module;
 
 use super::descriptor;
@@ -14,6 +16,9 @@ use crate::provenance::image_contents::ImageContents;
 use crate::provenance::signature::{self, Signer};
 use crate::provenance::{sbom, statement};
 use crate::registry::{ArtifactManifest, Moved, Registry, RegistryError, Repository, Scope, read_document};
+
+/// How many lists of software are on their way at once.
+const PARALLEL: usize = 4;
 
 /// What a statement and a list of software are made with, beside the image.
 #[derive(Clone, Copy)]
@@ -41,21 +46,34 @@ pub(super) async fn attest(
     let scope = Scope::push(path);
     let repository = registry.repository(path, &scope);
     let index = descriptor(&module.index);
-    let mut moved = Moved::default();
-    let known = repository.referrers(index.digest).await?;
+    // Most images are new, so that something is attached: what every attachment needs is seen to meanwhile.
+    let (known, (empty, mut moved)) =
+        try_join(repository.referrers(index.digest), repository.put_empty()).await?;
     if !known.iter().any(|known| known.artifact_type.as_deref() == Some(statement::MEDIA_TYPE)) {
         let layout = Layout::open(folder)?;
-        for built in &module.platforms {
-            let image = layout.image(index.digest, built.platform)?;
-            let contents = ImageContents::of(&layout, &image, with.cache)?;
-            let document = sbom::attachment(&module.name, built.platform, &contents);
-            moved = moved.and(repository.attach(&image.descriptor, &document).await?);
-        }
         let texts: Index = serde_json::from_slice(&read_document(&layout, &index)?).map_err(|source| {
             OciError::Document { what: index.digest.to_string(), form: "image index", source }
         })?;
-        let document = statement::attachment(module, &texts.annotations, with.env);
-        moved = moved.and(repository.attach(&index, &document).await?);
+        let statement = statement::attachment(module, &texts.annotations, with.env);
+        let mut software = Vec::new();
+        for built in &module.platforms {
+            let image = layout.image(index.digest, built.platform)?;
+            let contents = ImageContents::of(&layout, &image, with.cache)?;
+            software.push((image.descriptor, sbom::attachment(&module.name, built.platform, &contents)));
+        }
+        // Each platform's image has a list of referrers of its own, so that none waits for another.
+        let software = stream::iter(&software)
+            .map(|(image, document)| async {
+                let (blob, moved) = repository.put_blob(document.media_type, &document.bytes).await?;
+                repository.refer(image, document, empty.clone(), blob).await?;
+                Ok::<_, RegistryError>(moved)
+            })
+            .buffer_unordered(PARALLEL)
+            .try_fold(Moved::default(), |sum, moved| async move { Ok(sum.and(moved)) });
+        let (attached, (blob, sent)) =
+            try_join(software, repository.put_blob(statement.media_type, &statement.bytes)).await?;
+        repository.refer(&index, &statement, empty, blob).await?;
+        moved = moved.and(attached).and(sent);
     }
     if let Some(signer) = signer {
         moved = moved.and(sign(&repository, module, signer).await?);

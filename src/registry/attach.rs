@@ -70,8 +70,34 @@ impl Repository<'_> {
         subject: &Descriptor,
         attachment: &Attachment,
     ) -> Result<Moved, RegistryError> {
-        let (config, first) = self.put_blob(EMPTY_TYPE, EMPTY).await?;
-        let (document, second) = self.put_blob(attachment.media_type, &attachment.bytes).await?;
+        let parts = futures::future::try_join(
+            self.put_empty(),
+            self.put_blob(attachment.media_type, &attachment.bytes),
+        );
+        let ((config, first), (document, second)) = parts.await?;
+        self.refer(subject, attachment, config, document).await?;
+        Ok(first.and(second))
+    }
+
+    /// Sees to it that the repository has the configuration of artifacts that have none.
+    ///
+    /// # Errors
+    /// When the registry refuses it.
+    pub(crate) async fn put_empty(&self) -> Result<(Descriptor, Moved), RegistryError> {
+        self.put_blob(EMPTY_TYPE, EMPTY).await
+    }
+
+    /// Puts the manifest that attaches `document`, which the repository has, to `subject`.
+    ///
+    /// # Errors
+    /// When the registry refuses it.
+    pub(crate) async fn refer(
+        &self,
+        subject: &Descriptor,
+        attachment: &Attachment,
+        config: Descriptor,
+        document: Descriptor,
+    ) -> Result<(), RegistryError> {
         let plain = Descriptor::new(&subject.media_type, subject.digest, subject.size);
         let manifest = ArtifactManifest {
             schema_version: 2,
@@ -89,7 +115,7 @@ impl Repository<'_> {
             let artifact_type = manifest.artifact_type;
             self.add_referrer(subject.digest, Referrer { manifest: descriptor, artifact_type }).await?;
         }
-        Ok(first.and(second))
+        Ok(())
     }
 
     /// Sees to it that the repository has these bytes as a blob.

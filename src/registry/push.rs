@@ -101,12 +101,20 @@ impl Registry {
             .buffer_unordered(PARALLEL)
             .try_fold(Moved::default(), |sum, moved| async move { Ok(sum.and(moved)) })
             .await?;
-        for (descriptor, bytes) in documents.manifests.iter().chain([&documents.index]) {
-            // With blobs that were not there, no manifest can have been.
-            if moved.sent > 0 || !target.has_manifest(descriptor.digest).await? {
-                target.put_manifest(&descriptor.digest.to_string(), &descriptor.media_type, bytes).await?;
-            }
-        }
+        stream::iter(&documents.manifests)
+            .map(|(descriptor, bytes)| async {
+                // With blobs that were not there, no manifest can have been.
+                if moved.sent > 0 || !target.has_manifest(descriptor.digest).await? {
+                    target
+                        .put_manifest(&descriptor.digest.to_string(), &descriptor.media_type, bytes)
+                        .await?;
+                }
+                Ok::<_, RegistryError>(())
+            })
+            .buffer_unordered(PARALLEL)
+            .try_collect::<()>()
+            .await?;
+        // What is put under a tag is there under its digest too.
         let (descriptor, bytes) = &documents.index;
         target.put_manifest(tag, &descriptor.media_type, bytes).await?;
         let back = target.manifest(tag).await?;
