@@ -4,6 +4,8 @@
 //! `$edgeAgent` as edgeAgent 1.6 does, when their twins are looked at. It is strict: a body with a field the
 //! service does not know, a wrong signature or a missing `api-version` is refused.
 
+mod configurations;
+mod devices;
 mod query;
 mod routes;
 mod sign_in;
