@@ -123,7 +123,7 @@ impl StagedFolder {
     }
 }
 
-/// Writes one file so that its name never shows half of it.
+/// Writes one file so that its name never shows half of it. What a killed run left of the same file goes.
 ///
 /// The content reaches the disk before the name does. Which of the two files, the earlier or this one, the name stands
 /// for after a power cut is left open: both are whole, and what is written here can be made again from its inputs.
@@ -132,8 +132,12 @@ pub fn write_file(path: &Path, bytes: &[u8]) -> Result<(), StagingError> {
     let path = std::path::absolute(path).map_err(failed(path))?;
     let parent = path.parent().unwrap_or(Path::new("/"));
     fs::create_dir_all(parent).map_err(failed(parent))?;
-    let mut partial =
-        tempfile::Builder::new().prefix(".partial-").tempfile_in(parent).map_err(failed(parent))?;
+    let prefix = format!(".{}.partial-", path.file_name().unwrap_or_default().to_string_lossy());
+    remove_files_of_the_dead(parent, &prefix);
+    let mut partial = tempfile::Builder::new()
+        .prefix(&format!("{prefix}{}-", std::process::id()))
+        .tempfile_in(parent)
+        .map_err(failed(parent))?;
     partial.write_all(bytes).and_then(|()| partial.as_file().sync_all()).map_err(failed(&path))?;
     partial.as_file().set_permissions(readable_file()).map_err(failed(&path))?;
     partial.persist(&path).map(drop).map_err(|error| failed(&path)(error.error))
@@ -155,6 +159,22 @@ fn remove_orphans(parent: &Path, prefix: &str) {
     let Ok(entries) = fs::read_dir(parent) else { return };
     for entry in entries.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with(prefix)) {
         let _ = fs::remove_dir_all(entry.path());
+    }
+}
+
+/// Removes `prefix`, a process' number, `-` and anything, where there is no such process any more: another thread,
+/// or another run, may be writing the same file right now.
+fn remove_files_of_the_dead(parent: &Path, prefix: &str) {
+    let Ok(entries) = fs::read_dir(parent) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let process = name.to_str().and_then(|name| name.strip_prefix(prefix)?.split('-').next());
+        let process = process.and_then(|number| rustix::process::Pid::from_raw(number.parse().ok()?));
+        if process.is_some_and(|process| {
+            rustix::process::test_kill_process(process) == Err(rustix::io::Errno::SRCH)
+        }) {
+            let _ = fs::remove_file(entry.path());
+        }
     }
 }
 
@@ -210,5 +230,28 @@ mod tests {
         fs::create_dir(root.path().join(".model.partial-dead")).unwrap();
         drop(StagedFolder::begin(&place, "model.json").unwrap());
         assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_file_is_written_whole_and_only_what_the_dead_left_of_it_goes() {
+        let root = tempfile::tempdir().unwrap();
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        child.wait().unwrap();
+        let alive = format!(".record.json.partial-{}-x", std::process::id());
+        let dead = format!(".record.json.partial-{}-x", child.id());
+        for name in [&alive, &dead, ".other.json.partial-1-x", ".record.json.partial-mine"] {
+            fs::write(root.path().join(name), "half").unwrap();
+        }
+        write_file(&root.path().join("record.json"), b"whole").unwrap();
+        assert_eq!(fs::read(root.path().join("record.json")).unwrap(), b"whole");
+        let mut left: Vec<_> = fs::read_dir(root.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        left.sort();
+        let mut expected = [".other.json.partial-1-x", ".record.json.partial-mine", "record.json", &alive]
+            .map(str::to_owned);
+        expected.sort();
+        assert_eq!(left, expected);
     }
 }
