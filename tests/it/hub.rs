@@ -212,6 +212,53 @@ fn killed_at_many_moments_and_run_again_it_ends_the_same() {
 }
 
 #[test]
+fn one_device_has_its_former_content_to_go_back_to_whenever_the_run_is_killed() {
+    let bench = Bench::new();
+    bench.double.allow_calls_a_minute(1000);
+    let deploy = |image: &str, wait: &str| {
+        let mut command = bench.command(&bench.manifest(image));
+        command.env("INPUT_DEVICE", "pi-1").env("INPUT_WAIT", wait);
+        command
+    };
+    ran(deploy("registry.example/eye:1", "1m")).well();
+    for silent in ["eye:2", "eye:3"] {
+        bench.double.behaves("pi-1", silent, Behaviour::NeverReports);
+    }
+    let killed_while_it_waits = |image: &str| {
+        let mut child = deploy(image, "10m").stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        while bench.image("pi-1") != image {
+            assert_eq!(child.try_wait().unwrap(), None, "it ended before it deployed");
+            sleep(Duration::from_millis(5));
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+    };
+
+    // The same command again: it waits on, and goes back to what the first one found.
+    killed_while_it_waits("registry.example/eye:2");
+    let failed = ran(deploy("registry.example/eye:2", "1s"));
+    assert_eq!(failed.code, Some(1), "{}", failed.stdout);
+    assert!(failed.stdout.contains("the earlier deployment is back and runs"), "{}", failed.stdout);
+    assert_eq!(bench.image("pi-1"), "registry.example/eye:1");
+    assert!(bench.double.priorities().is_empty(), "{:?}", bench.double.priorities());
+
+    // Other content, killed again: what never ran is not what one goes back to.
+    killed_while_it_waits("registry.example/eye:2");
+    killed_while_it_waits("registry.example/eye:3");
+    let failed = ran(deploy("registry.example/eye:3", "1s"));
+    assert!(failed.stdout.contains("the earlier deployment is back and runs"), "{}", failed.stdout);
+    assert_eq!(bench.image("pi-1"), "registry.example/eye:1");
+
+    // Content that runs: nothing is left of it.
+    killed_while_it_waits("registry.example/eye:2");
+    ran(deploy("registry.example/eye:4", "1m")).well();
+    assert_eq!(bench.image("pi-1"), "registry.example/eye:4");
+    assert!(bench.double.priorities().is_empty(), "{:?}", bench.double.priorities());
+    assert!(!ran(deploy("registry.example/eye:4", "1m")).well().stdout.contains("isOutput=true]true"));
+    bench.is_sound();
+}
+
+#[test]
 fn what_is_said_with_the_hub_agrees_with_its_published_contract() {
     let contracts =
         std::env::var_os("MYNAH_CONTRACTS").map_or_else(|| root().join("../shared/contracts"), PathBuf::from);

@@ -277,6 +277,13 @@ impl Content {
         format!("{name}-{}", digest.hex().get(..12).unwrap_or_default())
     }
 
+    /// Tells deployments apart by what the agent is to run; passwords are left out for the same reason.
+    pub(super) fn agent_digest(&self) -> Sha256Digest {
+        let mut public = self.desired(EDGE_AGENT).cloned().unwrap_or_default();
+        blank_passwords(&mut public);
+        Sha256Digest::of(public.to_string().as_bytes())
+    }
+
     /// Refuses what the hub would refuse, before anything is changed.
     pub(super) fn check(&self) -> Result<(), HubError> {
         let modules = self.modules().len();

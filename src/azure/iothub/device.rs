@@ -6,6 +6,7 @@ use mynah_contracts::Monitor;
 use serde_json::json;
 
 use super::content::{Content, EDGE_AGENT};
+use super::former::Former;
 use super::health::{Health, health};
 use super::hub::Hub;
 use super::wire::{Device, ModuleTwin};
@@ -68,27 +69,39 @@ impl DeviceDeployment<'_> {
     pub async fn deploy(&self, monitor: &dyn Monitor) -> Result<Arrived, HubError> {
         let found = self.look().await?;
         let changed = found.present.as_ref() != Some(&found.next);
+        let mut former = Former::find(self.hub, self.device).await?;
+        let present = found.present.as_ref();
+        let earlier = if changed {
+            present.and_then(|present| former.to_go_back_to(present))
+        } else {
+            present.and_then(|present| former.unproven(present))
+        };
         if changed {
             if !found.device.is_connected() {
                 tracing::warn!("device `{}` is not connected now", self.device);
+            }
+            if let Some(earlier) = &earlier {
+                former.keep(earlier, &found.next).await?;
             }
             self.hub.apply(self.device, &found.next).await?;
         }
         let outcome = self.watch(&self.content.modules(), self.patience, monitor).await?;
         match outcome {
-            Ok(agent) => Ok(Arrived {
-                configuration: None,
-                changed,
-                retired: Vec::new(),
-                running: vec![self.device.to_owned()],
-                offline: Vec::new(),
-                platform: platform_of(&agent),
-            }),
+            Ok(agent) => {
+                former.forget().await?;
+                Ok(Arrived {
+                    configuration: None,
+                    changed,
+                    retired: Vec::new(),
+                    running: vec![self.device.to_owned()],
+                    offline: Vec::new(),
+                    platform: platform_of(&agent),
+                })
+            }
             Err(health) => {
                 let in_time = matches!(health, Health::Failed(_));
-                let earlier = found.present.filter(|present| changed && present.is_whole());
                 let after = match earlier {
-                    Some(earlier) => self.go_back(&earlier, monitor).await,
+                    Some(earlier) => self.go_back(&earlier, former, monitor).await,
                     None => After::NothingBefore,
                 };
                 Err(HubError::NotRunning {
@@ -195,11 +208,12 @@ impl DeviceDeployment<'_> {
     }
 
     /// Gives the device its earlier content again, and waits for it a while.
-    async fn go_back(&self, earlier: &Content, monitor: &dyn Monitor) -> After {
+    async fn go_back(&self, earlier: &Content, former: Former<'_>, monitor: &dyn Monitor) -> After {
         tracing::warn!("device `{}` gets its earlier deployment again", self.device);
         let back = async {
             self.hub.apply(self.device, earlier).await?;
-            self.watch(&earlier.modules(), self.patience.back(), monitor).await
+            let outcome = self.watch(&earlier.modules(), self.patience.back(), monitor).await?;
+            former.forget().await.map(|()| outcome)
         };
         match back.await {
             Ok(outcome) => {

@@ -16,7 +16,7 @@ use super::{After, Arrived, DeviceFailure, HubError, Pace, Patience, Telling, fa
 use crate::manifest::diff::Difference;
 
 /// How many configurations a hub holds ("IoT Hub quotas and throttling").
-const MAX_CONFIGURATIONS: usize = 100;
+pub(super) const MAX_CONFIGURATIONS: usize = 100;
 
 /// A deployment to all devices that fulfil a condition.
 pub struct FleetDeployment<'a> {

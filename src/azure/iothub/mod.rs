@@ -10,6 +10,7 @@
 //! | `content` | a manifest as the hub's content: alone, merged, as a layer |
 //! | `fleet_plan` | which configurations are created, kept, retired |
 //! | `health` | what an agent's report says of a deployment |
+//! | `former` | what one device ran before, kept in the hub until its new content runs |
 //! | `device`, `fleet` | the two ways to deploy |
 
 mod connection;
@@ -18,6 +19,7 @@ mod device;
 mod error;
 mod fleet;
 mod fleet_plan;
+mod former;
 mod health;
 mod hub;
 mod wire;

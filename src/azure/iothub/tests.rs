@@ -194,6 +194,45 @@ fn a_device_that_does_not_come_to_run_gets_its_earlier_content_again() {
 }
 
 #[test]
+fn former_content_is_kept_without_reaching_any_device_and_only_while_it_is_needed() {
+    let bench = Bench::new();
+    bench.device("eye:1", Others::Refuse).unwrap();
+    assert_eq!(bench.double.wire.count("PUT", ""), 0, "there was nothing to keep");
+    // Stopped between keeping and sending, or while it waits: what stands in the hub is the same then.
+    let stopped = |image: &str| {
+        let (content, patience) = (manifest(image), bench.patience());
+        let others = Others::Refuse;
+        let deployment =
+            DeviceDeployment { hub: &bench.hub, device: "pi-1", content: &content, others, patience };
+        let hurried =
+            async { tokio::time::timeout(Duration::from_millis(300), deployment.deploy(&Quiet)).await };
+        assert!(block_on(&Quiet, async { Ok::<_, HubError>(hurried.await) }).unwrap().is_err());
+    };
+    bench.double.behaves("pi-1", "eye:2", Behaviour::NeverReports);
+    stopped("eye:2");
+    let kept: Vec<String> = bench.double.priorities().into_keys().collect();
+    assert_eq!((kept.len(), bench.image("pi-1", "eye")), (1, "eye:2".into()));
+    assert!(bench.double.content(&kept[0]).unwrap().to_string().contains("eye:1"));
+
+    // Someone else mends the device: what they gave it is what one goes back to.
+    bench.double.apply("pi-1", &manifest("eye:5").body());
+    bench.double.behaves("pi-1", "eye:3", Behaviour::NeverReports);
+    bench.lose_patience();
+    let (_, after) = not_running(bench.device("eye:3", Others::Refuse).unwrap_err());
+    assert_eq!(after, After::RolledBack { to: "the earlier deployment".into(), confirmed: true });
+    assert_eq!(bench.image("pi-1", "eye"), "eye:5");
+    assert!(bench.double.priorities().is_empty());
+
+    // A hub without room for it deploys all the same.
+    for number in 0..100 {
+        bench.double.add_configuration(&format!("theirs-{number}"), theirs(), "tags.room = 'attic'", 1);
+    }
+    bench.device("eye:6", Others::Refuse).unwrap();
+    assert_eq!(bench.image("pi-1", "eye"), "eye:6");
+    bench.is_sound();
+}
+
+#[test]
 fn a_first_deployment_that_fails_has_nothing_to_go_back_to() {
     let bench = Bench::new();
     bench.double.behaves("pi-1", "", Behaviour::NeverReports);
