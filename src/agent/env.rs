@@ -50,7 +50,7 @@ impl Env {
             name.starts_with("SECRET_")
                 || (name.starts_with("ENDPOINT_AUTH_") && !name.starts_with("ENDPOINT_AUTH_SCHEME_"))
                 || name.starts_with("SECUREFILE_TICKET_")
-                || name == "SYSTEM_ACCESSTOKEN"
+                || matches!(name.as_str(), "SYSTEM_ACCESSTOKEN" | "AGENT_PROXYPASSWORD")
         };
         let mut values: Vec<String> = self
             .0

@@ -9,7 +9,9 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use super::policy::Budget;
+use super::proxy::AgentProxy;
 use super::{HttpError, Incoming, Policy, Refusal, Request, Response};
+use crate::agent::Env;
 
 /// How many redirections are followed.
 const REDIRECTIONS: usize = 5;
@@ -22,7 +24,7 @@ const REFUSAL_WAIT: Duration = Duration::from_secs(10);
 
 /// Sends requests under one [`Policy`]. Clones share connections and the budget.
 ///
-/// Proxies come from `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`; certificates from the system, or from
+/// Proxies come from `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`, else from the agent; certificates from the system, or from
 /// `SSL_CERT_FILE`.
 #[derive(Clone, Debug)]
 pub struct Client {
@@ -50,7 +52,7 @@ impl Client {
     /// Makes a client.
     ///
     /// # Errors
-    /// Where the system has no certificates that can be read.
+    /// Where the system has no certificates that can be read, or the agent tells a proxy that is none.
     pub fn new(policy: Policy) -> Result<Self, HttpError> {
         install_provider();
         let mut builder = reqwest::Client::builder()
@@ -61,6 +63,8 @@ impl Client {
             .redirect(reqwest::redirect::Policy::none());
         if !policy.proxy {
             builder = builder.no_proxy();
+        } else if let Some(proxy) = AgentProxy::of(&Env::capture())? {
+            builder = builder.proxy(proxy.into_proxy());
         }
         let inner = builder.build().map_err(HttpError::Setup)?;
         let budget = Arc::new(Budget::new(policy.budget));
@@ -156,7 +160,7 @@ impl Client {
             // A connection that was never made has had no effect.
             if source.is_connect() {
                 let error = HttpError::Unreachable { request: shown, source: source.without_url() };
-                return Failure { error, again: true, asked: None };
+                return Failure { again: !error.is_refused_by_proxy(), error, asked: None };
             }
             let error = HttpError::interrupted(&shown, source);
             Failure { error, again: request.repeatable(), asked: None }

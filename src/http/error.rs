@@ -27,6 +27,13 @@ const REQUEST_IDS: &[&str] = &[
 /// How far clocks may differ, in seconds: the strictest service allows five minutes.
 const FORGIVEN: i64 = 300;
 
+/// What the client library says of a proxy that wants another user or password.
+const PROXY_REFUSES: &str = "proxy authorization required";
+
+/// For a proxy that lets nobody through.
+const PROXY_PASSWORD: &str = "give the proxy's user and password in HTTPS_PROXY, or set the agent up with \
+                              `--proxyusername` and `--proxypassword`";
+
 /// Why a request came to nothing. Requests are shown as method and redacted URL.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -118,6 +125,9 @@ pub enum HttpError {
     /// No client can be made, as without certificates to trust.
     #[error("cannot prepare for encrypted connections")]
     Setup(#[source] reqwest::Error),
+    /// An agent's proxy without an address.
+    #[error("the proxy in AGENT_PROXYURL is no address that begins with `http://` or `https://`")]
+    AgentProxy,
     /// No threads for the network.
     #[error("cannot start the network's threads")]
     Runtime(#[source] io::Error),
@@ -227,6 +237,11 @@ impl HttpError {
         Self::Interrupted { request: request.to_owned(), source: source.without_url() }
     }
 
+    /// Whether a proxy refuses whoever asks, which it will do again.
+    pub(super) fn is_refused_by_proxy(&self) -> bool {
+        matches!(self, Self::Unreachable { source, .. } if mentions(source, PROXY_REFUSES))
+    }
+
     /// The service's refusal, if it is one.
     pub fn refusal(&self) -> Option<&Refusal> {
         match self {
@@ -249,7 +264,7 @@ impl HttpError {
 impl Diagnosis for HttpError {
     fn kind(&self) -> FaultKind {
         match self {
-            Self::Plain { .. } | Self::Unsendable { .. } => FaultKind::BadInput,
+            Self::Plain { .. } | Self::Unsendable { .. } | Self::AgentProxy => FaultKind::BadInput,
             Self::File { .. } | Self::Sink { .. } | Self::Setup(_) | Self::Runtime(_) => FaultKind::Failed,
             _ => FaultKind::ServiceRefused,
         }
@@ -264,7 +279,7 @@ impl Diagnosis for HttpError {
                     "check that the key or signature is right and that whoever signs in has the role it needs"
                 }
                 404 => "check the address and the names in it",
-                407 => "give the proxy's user and password in HTTPS_PROXY",
+                407 => PROXY_PASSWORD,
                 408 | 429 => {
                     "the service is busy; run the same command again later, it goes on from what is finished"
                 }
@@ -275,6 +290,10 @@ impl Diagnosis for HttpError {
             },
             Self::Unreachable { source, .. } if mentions(source, "certificate") => {
                 "the service's certificate is not trusted here; add its authority to the system's certificates or name it in SSL_CERT_FILE"
+            }
+            Self::Unreachable { source, .. } if mentions(source, PROXY_REFUSES) => PROXY_PASSWORD,
+            Self::AgentProxy => {
+                "set the agent up anew with `--proxyurl http://host:port`, or set HTTPS_PROXY for the step"
             }
             Self::Unreachable { .. } => {
                 "check the address, the network, and HTTPS_PROXY and NO_PROXY where there is a proxy"

@@ -7,6 +7,7 @@
 mod client;
 mod error;
 mod policy;
+mod proxy;
 mod redact;
 mod request;
 mod response;
