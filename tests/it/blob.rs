@@ -9,10 +9,11 @@ use std::sync::{Arc, Mutex};
 use std::thread::sleep;
 use std::time::Duration;
 
+use mynah_testkit::azurite;
 use mynah_testkit::blobs::{BlobStorage, KEY};
 use mynah_testkit::tokens::{CLIENT_ID, CONNECTION, JOB_TOKEN, TENANT, TokenService};
 
-use crate::azurite::{self, Azurite};
+use crate::azurite::azurite;
 use crate::given::{Ran, binary, files, small_source};
 
 /// An import as an agent starts it.
@@ -53,16 +54,17 @@ fn storage(root: &Path) -> BlobStorage {
 
 #[test]
 fn azurite_takes_our_signatures_and_we_take_its_answers() {
-    let Some(azurite) = Azurite::start() else { return };
+    let Some(azurite) = azurite() else { return };
     let root = tempfile::tempdir().unwrap();
     let samples = samples(root.path());
     for (name, bytes) in &samples {
-        azurite.upload(&format!("a%20%C3%BC/{name}"), bytes);
+        azurite.upload(&format!("a%20%C3%BC/{name}"), bytes).unwrap();
     }
     azurite
-        .upload("a%20%C3%BC/fish/%23%23vso%5Bx%5D%20%252F.jpg", &fs::read(samples_photo("mammal")).unwrap());
-    azurite.upload("a%20%C3%BC/fish/empty.jpg", b"");
-    azurite.upload("a%20%C3%BCx/other/1.jpg", b"beside the prefix");
+        .upload("a%20%C3%BC/fish/%23%23vso%5Bx%5D%20%252F.jpg", &fs::read(samples_photo("mammal")).unwrap())
+        .unwrap();
+    azurite.upload("a%20%C3%BC/fish/empty.jpg", b"").unwrap();
+    azurite.upload("a%20%C3%BCx/other/1.jpg", b"beside the prefix").unwrap();
     let source = format!("{}/a%20%C3%BC/", azurite.container());
     let connection = format!(
         "DefaultEndpointsProtocol=http;AccountName={};AccountKey={};BlobEndpoint={};",
@@ -82,7 +84,7 @@ fn azurite_takes_our_signatures_and_we_take_its_answers() {
     let record = fs::read_to_string(by_key.join("dataset.json")).unwrap();
     assert!(record.contains("fish/##vso[x] %2F.jpg") && !record.contains("other/1.jpg"), "{record}");
 
-    azurite.delete("a%20%C3%BC/fish/%23%23vso%5Bx%5D%20%252F.jpg");
+    azurite.delete("a%20%C3%BC/fish/%23%23vso%5Bx%5D%20%252F.jpg").unwrap();
     let mut command = import(&source, &by_key);
     command.env("AZURE_STORAGE_KEY", azurite::KEY);
     let second = ran(command).well();
@@ -233,6 +235,49 @@ fn the_environments_proxy_is_used_and_its_exceptions_heard() {
     assert!(!refused.stdout.contains("proxy-password"), "{}", refused.stdout);
     assert!(heard.lock().unwrap().starts_with("GET http://127.0.0.1:"), "{}", heard.lock().unwrap());
     ask("127.0.0.1").well();
+}
+
+#[test]
+fn an_agents_proxy_is_used_with_its_password_which_is_never_told() {
+    let root = tempfile::tempdir().unwrap();
+    let proxy = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}", proxy.local_addr().unwrap());
+    let heard = Arc::new(Mutex::new(String::new()));
+    let hears = Arc::clone(&heard);
+    std::thread::spawn(move || {
+        while let Ok((mut stream, _)) = proxy.accept() {
+            let mut head = [0; 2048];
+            let read = stream.read(&mut head).unwrap_or(0);
+            hears.lock().unwrap().push_str(&String::from_utf8_lossy(&head[..read]));
+            let _ =
+                stream.write_all(b"HTTP/1.1 407 Proxy Authentication Required\r\ncontent-length: 0\r\n\r\n");
+        }
+    });
+    let ask = |source: &str, proxy: &str| {
+        let mut command = import(source, &root.path().join("out"));
+        command.env("AZURE_STORAGE_ACCOUNT", "acc").env("AZURE_STORAGE_KEY", KEY);
+        command.env("AGENT_PROXYURL", proxy).env("AGENT_PROXYUSERNAME", "agent");
+        command.env("AGENT_PROXYPASSWORD", "proxy-password-4711");
+        command.env("AGENT_PROXYBYPASSLIST", r#"["excepted\\.example"]"#);
+        ran(command)
+    };
+    let refused = ask("https://acc.blob.core.windows.net/c", &address);
+    assert_eq!(refused.code, Some(3), "{}", refused.stdout);
+    assert!(refused.stdout.contains("--proxypassword"), "{}", refused.stdout);
+    let said = refused.stdout.lines().filter(|line| !line.starts_with("##vso[task.setsecret]"));
+    assert!(said.chain(refused.stderr.lines()).all(|line| !line.contains("proxy-password-4711")));
+    let asked = heard.lock().unwrap().clone();
+    // `agent:proxy-password-4711`, as RFC 7617 has it.
+    let signed = "YWdlbnQ6cHJveHktcGFzc3dvcmQtNDcxMQ==";
+    assert!(asked.starts_with("CONNECT acc.blob.core.windows.net:443") && asked.contains(signed), "{asked}");
+
+    heard.lock().unwrap().clear();
+    let storage = storage(root.path());
+    ask(&format!("{}/folder", storage.container()), &address).well();
+    assert_eq!(*heard.lock().unwrap(), "", "this machine's own services were asked for at the proxy");
+    let refused = ask("https://acc.blob.core.windows.net/c", "proxy.example:8080");
+    assert_eq!(refused.code, Some(2), "{}", refused.stdout);
+    assert!(refused.stdout.contains("AGENT_PROXYURL") && refused.stdout.contains("--proxyurl"));
 }
 
 #[test]

@@ -19,6 +19,12 @@ const KEY: &str = "0123456789abcdef0123456789abcdef";
 
 /// Photos of three colours, ten each, imported.
 fn dataset(root: &Path) -> PathBuf {
+    photos(root);
+    import(root)
+}
+
+/// Photos of three colours, ten each, below `source`.
+fn photos(root: &Path) {
     for (number, (label, colour)) in [("blue", BLUE), ("green", GREEN), ("red", RED)].into_iter().enumerate()
     {
         let folder = root.join("source").join(label);
@@ -28,7 +34,6 @@ fn dataset(root: &Path) -> PathBuf {
             fs::write(folder.join(format!("{seed}.jpg")), photo).unwrap();
         }
     }
-    import(root)
 }
 
 fn import(root: &Path) -> PathBuf {
@@ -183,6 +188,55 @@ fn judge(vision: &CustomVision) {
         .output()
         .unwrap();
     assert!(judged.status.success(), "{}", String::from_utf8_lossy(&judged.stdout));
+}
+
+#[test]
+fn the_walk_with_a_service_ends_on_a_device_that_says_what_it_learnt() {
+    crate::given::runtime();
+    let root = tempfile::tempdir().unwrap();
+    let root = root.path();
+    photos(root);
+    let vision = CustomVision::start(Settings::default()).unwrap();
+    let walk = |more: &[&str]| -> Ran {
+        let mut command = binary("mynah");
+        command.env("CUSTOM_VISION_KEY", KEY).arg("run").arg(root.join("source"));
+        command.arg("--out").arg(root.join("out")).args([
+            "--trainer",
+            "custom-vision",
+            "--project",
+            "colours",
+        ]);
+        command.args(["--endpoint", &vision.endpoint(), "--min-accuracy", "0.9"]).args(more);
+        command.output().unwrap().into()
+    };
+    let json = |file: &str| -> Value {
+        serde_json::from_slice(&fs::read(root.join("out").join(file)).unwrap()).unwrap()
+    };
+    walk(&["--dry-run"]).well();
+    assert!(vision.wire().exchanges().is_empty() && !root.join("out").exists());
+    let first = walk(&[]).well();
+    assert!(!first.stdout.contains(KEY) && !first.stderr.contains(KEY));
+    assert_eq!(json("training/training.json")["trainer"], "custom-vision");
+    assert_eq!(json("device/status.json")["model"], json("model/model.json")["model"]["sha256"]);
+    let said: std::collections::BTreeSet<String> =
+        fs::read_to_string(root.join("out/device/sightings.jsonl"))
+            .unwrap()
+            .lines()
+            .map(|line| serde_json::from_str::<Value>(line).unwrap())
+            .filter_map(|sighting| sighting["said"].as_str().map(str::to_owned))
+            .collect();
+    assert_eq!(said.into_iter().collect::<Vec<_>>(), ["blue", "green", "red"]);
+
+    let (model, state) = (files(&root.join("out/model")), vision.snapshot());
+    walk(&[]).well();
+    assert!(model == files(&root.join("out/model")), "a second walk made another model");
+    assert_eq!(vision.snapshot(), state);
+
+    // What the service refuses ends the walk at its step, with what it made before untouched.
+    vision.set(|settings| settings.key = "another".into());
+    walk(&[]).ill(3, &["401", "check the training key"]);
+    assert!(model == files(&root.join("out/model")));
+    clean(&vision);
 }
 
 #[test]

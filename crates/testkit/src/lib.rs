@@ -7,10 +7,12 @@
 //! | clips of its labels, real WAV files | [`tiny_speech`] |
 //! | a strict registry of images with faults on demand | [`registry::Registry`] |
 //! | Debian's own registry, where it is installed | [`debian_registry::DebianRegistry`] |
+//! | Microsoft's emulator of Blob Storage, where it is installed | [`azurite::Azurite`] |
 //!
 //! And doubles of the services that the steps speak with: each keeps its state, is strict about what it is
 //! asked, records every exchange ([`wire`]) and goes wrong where a test says so ([`faults`]).
 
+pub mod azurite;
 pub mod blobs;
 mod clips;
 pub mod customvision;

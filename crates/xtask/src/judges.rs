@@ -1,6 +1,6 @@
 //! Programs of others that judge what we made: onnxruntime, skopeo, umoci, a JSON Schema validator.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Result, bail};
@@ -24,6 +24,11 @@ fn python() -> std::ffi::OsString {
     std::env::var_os("MYNAH_PYTHON").unwrap_or_else(|| "python3".into())
 }
 
+/// Where the published contracts are: `MYNAH_CONTRACTS`, or beside the repository.
+fn contracts(root: &Path) -> PathBuf {
+    std::env::var_os("MYNAH_CONTRACTS").map_or_else(|| root.join("../shared/contracts"), PathBuf::from)
+}
+
 /// onnxruntime gives the probabilities that our own code gave, on every photo.
 pub(crate) fn onnxruntime(root: &Path, model: &Path, dataset: &Path, classified: &Path) -> Result<()> {
     if !present("onnxruntime", Command::new(python()).args(["-c", "import onnxruntime, numpy"]))? {
@@ -42,7 +47,7 @@ pub(crate) fn onnxruntime(root: &Path, model: &Path, dataset: &Path, classified:
 
 /// The published IoT Edge schemas accept a manifest.
 pub(crate) fn iot_edge_schemas(root: &Path, manifest: &Path) -> Result<()> {
-    let schemas = root.join("../shared/contracts/iotedge");
+    let schemas = contracts(root).join("iotedge");
     if !schemas.is_dir() {
         crate::say("SKIPPED: the published IoT Edge schemas are not beside the repository");
         return Ok(());
@@ -58,7 +63,7 @@ pub(crate) fn iot_edge_schemas(root: &Path, manifest: &Path) -> Result<()> {
 
 /// What was said with the double of IoT Hub agrees with the service's published contract.
 pub(crate) fn iot_hub(root: &Path, exchanges: &Path) -> Result<()> {
-    let contract = root.join("../shared/contracts/iothub/iothub-service-2021-04-12.json");
+    let contract = contracts(root).join("iothub/iothub-service-2021-04-12.json");
     if !contract.is_file() {
         crate::say("SKIPPED: the published contract of IoT Hub is not beside the repository");
         return Ok(());
@@ -72,9 +77,38 @@ pub(crate) fn iot_hub(root: &Path, exchanges: &Path) -> Result<()> {
     Ok(())
 }
 
+/// What was said with the double of Custom Vision agrees with the service's published description.
+pub(crate) fn custom_vision(root: &Path, exchanges: &Path) -> Result<()> {
+    let description = contracts(root).join("customvision/training-v3.3/Training.json");
+    if !description.is_file() {
+        crate::say("SKIPPED: the published description of Custom Vision is not beside the repository");
+        return Ok(());
+    }
+    if !present("jsonschema", Command::new(python()).args(["-c", "import jsonschema"]))? {
+        return Ok(());
+    }
+    let script = root.join("tests/judges/openapi_agrees.py");
+    let base = mynah_testkit::customvision::BASE;
+    let arguments = [script.as_os_str(), exchanges.as_os_str(), description.as_os_str(), base.as_ref()];
+    let output = run(root, python(), arguments, &[])?;
+    crate::say(String::from_utf8_lossy(&output.stdout).trim_end());
+    Ok(())
+}
+
+/// onnxruntime gives the probes of a package, whose model a service trained, their probabilities.
+pub(crate) fn foreign_package(root: &Path, model: &Path) -> Result<()> {
+    if !present("onnxruntime", Command::new(python()).args(["-c", "import onnxruntime, numpy, PIL"]))? {
+        return Ok(());
+    }
+    let script = root.join("tests/judges/foreign_package_agrees.py");
+    let output = run(root, python(), [script.as_os_str(), model.as_os_str()], &[])?;
+    crate::say(String::from_utf8_lossy(&output.stdout).trim_end());
+    Ok(())
+}
+
 /// On templates of others, our rules and the published schemas agree, and Kubernetes' schemas accept the objects.
 pub(crate) fn manifest_examples(root: &Path, generate_manifest: &Path) -> Result<()> {
-    let contracts = root.join("../shared/contracts/iotedge");
+    let contracts = contracts(root).join("iotedge");
     if !contracts.is_dir() {
         crate::say("SKIPPED: the published IoT Edge schemas are not beside the repository");
         return Ok(());

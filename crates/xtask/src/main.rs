@@ -29,8 +29,8 @@ usage: cargo xtask <what>
   dist [--out DIR] [--quick] [--runtime-only] [PLATFORM…]
                       build what ships for linux/amd64, linux/arm64 and linux/arm/v7, or for those named
   journey embedded    walk the samples and every set of ../shared/datasets/dev, and have other programs judge
-  journey azure       speak and deploy a model of the samples through doubles of Azure's services, killed on the way
   journey modules     build the samples' image for three platforms, push it, have others fetch it, run it on all three
+  journey azure       walk from Blob Storage to a fleet against Azurite and doubles of Azure's services, killed on the way
   journey manifests   fill in the templates of ../shared/contracts, and have the published schemas judge
   crates [--check]    list the crates inside the device's program, or check that the list is up to date
   journey pipeline    pack the extension, walk the samples with its tasks under Node, and have every pipeline judged
