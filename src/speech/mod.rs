@@ -23,7 +23,8 @@ use crate::azure::speech::AzureSpeechError;
 use crate::child::RunError;
 pub use engine::Engine;
 pub use espeak::Espeak;
-pub use map::{SpeechMap, SpeechMapError, is_of_voice};
+pub use map::{SpeechMapError, read_map};
+pub use mynah_contracts::{SpeechMap, is_of_voice};
 
 /// The largest clip taken, in bytes: a minute and a half of speech.
 const MAX_CLIP_BYTES: u64 = 4 << 20;

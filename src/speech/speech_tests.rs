@@ -163,7 +163,7 @@ fn a_map_says_sentences_and_a_voice_is_found_for_each_engine() {
     let file = stand_in.folder.path().join("map.json");
     let text = r#"{"voice": "en-AU-NatashaNeural", "default": "I see a {label}", "map": [{"key": "panda", "value": "Here comes the panda"}]}"#;
     fs::write(&file, text).unwrap();
-    let map = SpeechMap::read(&file).unwrap();
+    let map = read_map(&file).unwrap();
     let voice = stand_in.engine.voice_for(map.voice.as_deref());
     assert_eq!(
         (voice, stand_in.engine.voice_for(None), stand_in.engine.voice_for(Some("de+f3"))),
@@ -183,5 +183,5 @@ fn a_map_says_sentences_and_a_voice_is_found_for_each_engine() {
     assert_eq!(stand_in.spoken(), "en:Here comes the panda\nen:I see a red apple\n");
     let said: Vec<_> = speech.clips.iter().map(|clip| clip.text.as_str()).collect();
     assert_eq!(said, ["Here comes the panda", "I see a red apple"]);
-    assert!(SpeechMap::read(Path::new(NOWHERE)).unwrap_err().to_string().contains(NOWHERE));
+    assert!(read_map(Path::new(NOWHERE)).unwrap_err().to_string().contains(NOWHERE));
 }

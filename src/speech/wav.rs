@@ -57,36 +57,6 @@ pub fn check(bytes: &[u8]) -> Result<WavInfo, WavProblem> {
     Err(WavProblem::Truncated)
 }
 
-/// Writes the lengths into the header of a file that was streamed: whoever writes while it speaks knows them only
-/// at the end, and writes 0 or the largest number.
-pub(crate) fn with_length(mut bytes: Vec<u8>) -> Vec<u8> {
-    let is_open = |length: [u8; 4]| matches!(u32::from_le_bytes(length), 0 | 0x7fff_0000..);
-    let mut at = 12;
-    while let Some((head, after)) = bytes.get(at..).and_then(<[u8]>::split_first_chunk::<8>) {
-        let [a, b, c, d, length @ ..] = *head;
-        if [a, b, c, d] != *b"data" {
-            let length = u32::from_le_bytes(length) as usize;
-            at = at.saturating_add(8).saturating_add(length).saturating_add(length % 2);
-            continue;
-        }
-        // Samples are two bytes.
-        let samples = after.len() / 2 * 2;
-        if is_open(length)
-            && let (Ok(data), Ok(whole)) = (u32::try_from(samples), u32::try_from(at + samples))
-        {
-            bytes.truncate(at + 8 + samples);
-            if let Some(place) = bytes.get_mut(at + 4..at + 8) {
-                place.copy_from_slice(&data.to_le_bytes());
-            }
-            if let Some(place) = bytes.get_mut(4..8) {
-                place.copy_from_slice(&whole.to_le_bytes());
-            }
-        }
-        break;
-    }
-    bytes
-}
-
 /// The sample rate of a `fmt ` chunk that says 16-bit PCM, one channel.
 fn pcm_rate(body: &[u8]) -> Result<u32, WavProblem> {
     let body: &[u8; 16] = body.first_chunk().ok_or(WavProblem::Form)?;
@@ -98,6 +68,8 @@ fn pcm_rate(body: &[u8]) -> Result<u32, WavProblem> {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use mynah_contracts::azure_speech::with_length;
+
     use super::*;
     use proptest::prelude::*;
 

@@ -18,6 +18,7 @@
 //! Every JSON artifact opens with `"schemaVersion"`; [`from_json`] refuses a newer major version.
 
 mod artifact;
+pub mod azure_speech;
 mod dataset;
 mod deployment;
 mod device;
@@ -30,6 +31,7 @@ mod model_card;
 mod modules;
 mod preprocess;
 mod speech;
+mod speech_map;
 mod training;
 mod work;
 
@@ -48,6 +50,7 @@ pub use model_card::{ModelCard, Weights};
 pub use modules::{Descriptor, Module, ModuleSet, Platform, PlatformImage, PlatformParseError};
 pub use preprocess::{ChannelOrder, Geometry, Preprocess, ResizeFilter};
 pub use speech::{Clip, Speech};
+pub use speech_map::{SpeechMap, SpeechMapProblem, is_of_voice};
 pub use training::{
     Backbone, Calibration, CustomVisionModel, DatasetRef, Head, Probe, ServiceMetrics, TrainerKind, Training,
 };

@@ -11,7 +11,7 @@ use crate::azure::speech::{AzureSpeech, AzureSpeechError};
 use crate::http::{Client, Policy, Url};
 use crate::oci::OciError;
 use crate::secret::Secret;
-use crate::speech::{self, Engine, Espeak, SpeechMap};
+use crate::speech::{self, Engine, Espeak};
 use crate::staging::StagedFolder;
 use crate::step::Context;
 
@@ -29,7 +29,7 @@ pub(super) fn make(
     context: &Context<'_>,
 ) -> Result<(Option<Speech>, bool), Fault> {
     let place = plan.out.join(SPEECH);
-    let map = plan.speech_map.as_deref().map(SpeechMap::read).transpose()?.unwrap_or_default();
+    let map = plan.speech_map.as_deref().map(speech::read_map).transpose()?.unwrap_or_default();
     for key in map.unused(labels) {
         tracing::info!("the speech map has a sentence for `{}`, which is no label", key.escape_debug());
     }
