@@ -1,9 +1,10 @@
-//! A double of Blob Storage: one container in one account, path-style, for the two operations an import needs.
+//! A double of Blob Storage: one container in one account, path-style, for what an import and a device need.
 //!
 //! | route | contract |
 //! |---|---|
 //! | `GET /{account}/{container}?restype=container&comp=list` | pages of `maxresults`, `prefix`, `marker`, `include=metadata` |
 //! | `GET /{account}/{container}/{blob}` | `If-Match`, `Range: bytes=n-` |
+//! | `PUT /{account}/{container}/{blob}` | a block blob, new with `If-None-Match: *` |
 //!
 //! It takes `SharedKey`, bearer tokens and signatures by their form alone; whether they are right is judged by Azurite.
 
@@ -13,6 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::Result;
 use axum::Router;
+use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse as _, Response};
@@ -82,7 +84,7 @@ impl BlobStorage {
         }));
         let router = Router::new()
             .route("/{account}/{container}", get(list))
-            .route("/{account}/{container}/{*blob}", get(fetch))
+            .route("/{account}/{container}/{*blob}", get(fetch).put(upload))
             .with_state(Arc::clone(&store));
         Ok(Self { served: Served::start(router, Arc::clone(&wire), 0)?, wire, store })
     }
@@ -102,6 +104,16 @@ impl BlobStorage {
     pub fn put_folder_marker(&self, name: &str) {
         let metadata = "<hdi_isfolder>true</hdi_isfolder>".to_owned();
         lock(&self.store).put(name, Vec::new(), None, metadata);
+    }
+
+    /// The names of all blobs, in order.
+    pub fn names(&self) -> Vec<String> {
+        lock(&self.store).blobs.keys().cloned().collect()
+    }
+
+    /// What a blob holds.
+    pub fn content(&self, name: &str) -> Option<Vec<u8>> {
+        lock(&self.store).blobs.get(name).map(|blob| blob.content.clone())
     }
 
     /// Removes a blob.
@@ -241,6 +253,32 @@ async fn fetch(
         }
         Some(_) => refused(StatusCode::RANGE_NOT_SATISFIABLE, "InvalidRange"),
     }
+}
+
+async fn upload(
+    State(store): Shared,
+    Path((_, container, blob)): Path<(String, String, String)>,
+    Query(query): Queried,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let mut store = lock(&store);
+    if let Some(answer) = store.gate(&headers, &query) {
+        return answer;
+    }
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if container != CONTAINER {
+        return refused(StatusCode::NOT_FOUND, "ContainerNotFound");
+    }
+    if text("x-ms-blob-type") != "BlockBlob" || text("content-length") != body.len().to_string() {
+        store.wire.violation("blobs: a blob is put without its type or length");
+        return refused(StatusCode::BAD_REQUEST, "MissingRequiredHeader");
+    }
+    if text("if-none-match") == "*" && store.blobs.contains_key(&blob) {
+        return refused(StatusCode::CONFLICT, "BlobAlreadyExists");
+    }
+    store.put(&blob, body.to_vec(), None, String::new());
+    StatusCode::CREATED.into_response()
 }
 
 fn refused(status: StatusCode, code: &str) -> Response {

@@ -5,6 +5,8 @@
 //! | JPEG photos of one colour with noise | [`solid_colour_jpeg`] |
 //! | a model package that tells red, green and blue apart | [`tiny_model_package`] |
 //! | clips of its labels, real WAV files | [`tiny_speech`] |
+//! | a camera of the network, whose plug can be pulled | [`camera::NetworkCamera`] |
+//! | a folder served over HTTP | [`serve_folder`] |
 //! | a strict registry of images with faults on demand | [`registry::Registry`] |
 //! | Debian's own registry, where it is installed | [`debian_registry::DebianRegistry`] |
 //! | Microsoft's emulator of Blob Storage, where it is installed | [`azurite::Azurite`] |
@@ -14,18 +16,25 @@
 
 pub mod azurite;
 pub mod blobs;
+pub mod camera;
 mod clips;
 pub mod customvision;
 pub mod debian_registry;
+#[cfg(unix)]
+pub mod edge;
 pub mod faults;
+mod files;
 pub mod iothub;
 mod photos;
 pub mod registry;
+mod signer;
 pub mod speech;
 mod tiny_model;
 pub mod tokens;
 pub mod wire;
 
 pub use clips::{replace_clip, tiny_speech};
+pub use files::serve_folder;
 pub use photos::{BLUE, GREEN, GREY, RED, solid_colour_jpeg};
+pub use signer::ModelSigner;
 pub use tiny_model::{edit_card, tiny_labels, tiny_model_package};
