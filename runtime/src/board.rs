@@ -39,6 +39,11 @@ impl Picture {
         Self { image, jpeg: cell }
     }
 
+    /// Its pixels.
+    pub(crate) fn image(&self) -> &RgbImage {
+        &self.image
+    }
+
     /// As JPEG, made when first asked for; `None` where it cannot be one.
     pub(crate) fn jpeg(&self) -> Option<&[u8]> {
         self.jpeg.get_or_init(|| encode_jpeg(&self.image, QUALITY).ok()).as_deref()

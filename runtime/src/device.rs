@@ -1,6 +1,8 @@
 //! The device's life: trust the model, then frame by frame see, decide, speak and report, until the source
 //! ends or someone asks to stop.
 
+#[cfg(test)]
+mod day;
 mod model;
 mod remote;
 
@@ -23,10 +25,12 @@ use crate::clock::{Clock, rfc3339};
 use crate::decide::{Decider, MotionGate};
 use crate::http;
 use crate::hub::Hub;
+use crate::review::Reviewer;
 use crate::settings::{Given, QuietHours, Settings, SettingsError};
 use crate::sightings::{SightingLog, SightingsError};
 use crate::source::{self, FrameSource, Next};
 use crate::speaker;
+use crate::speech::{Engine, Maker, phrases};
 use crate::status::StatusFile;
 use crate::stop::{Stop, StopReason};
 use crate::supervisor::Supervisor;
@@ -51,6 +55,14 @@ enum RunError {
         #[source]
         source: std::io::Error,
     },
+    #[error("cannot use the folder `{folder}` for pictures to review")]
+    Review {
+        folder: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("cannot make clips on this device")]
+    Engine(#[source] std::io::Error),
     #[error("none of the {unreadable} frames could be read")]
     NothingSeen { unreadable: u64 },
     #[error("{lost} of {frames} sightings were lost")]
@@ -65,7 +77,9 @@ enum RunError {
 impl Diagnosis for RunError {
     fn kind(&self) -> FaultKind {
         match self {
-            Self::NothingSeen { .. } | Self::Store { .. } => FaultKind::BadInput,
+            Self::NothingSeen { .. } | Self::Store { .. } | Self::Review { .. } | Self::Engine(_) => {
+                FaultKind::BadInput
+            }
             Self::SightingsLost { .. } => FaultKind::Failed,
         }
     }
@@ -73,6 +87,10 @@ impl Diagnosis for RunError {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Store { .. } => Some("name a folder this user may write to: `--model-store DIR`".into()),
+            Self::Review { .. } => Some("name a folder this user may write to: `--review DIR`".into()),
+            Self::Engine(_) => Some(
+                "name a folder this user may write to: `--speech-cache DIR`, or `--speech-engine off`".into(),
+            ),
             Self::NothingSeen { .. } => Some("the lines above say what is wrong with each frame".into()),
             Self::SightingsLost { last, .. } => last.hint(),
         }
@@ -145,6 +163,7 @@ struct Device<'a> {
     given: Given,
     settings: Settings,
     hub: Option<Hub>,
+    reviewer: Option<Reviewer>,
     supervisor: Supervisor,
     /// What the hub desires, and which properties it was answered about.
     desired: serde_json::Map<String, serde_json::Value>,
@@ -218,12 +237,25 @@ impl<'a> Device<'a> {
         let decider = Decider::new(rules).map_err(|source| SettingsError::Rules { source })?;
 
         let (clips, standing_problem) = model::clips(&settings, &card.labels)?;
-        let voice = Voice::new(card.labels.clone(), clips, speaker);
+        let map = phrases(settings.speech_maps.as_deref(), settings.language.as_deref())?;
+        let azure = settings.azure_speech()?;
+        let maker = Engine::open(&settings.engine.spec, azure.as_ref(), search)?
+            .map(|engine| Maker::start(engine, settings.engine.cache.as_deref()))
+            .transpose()
+            .map_err(RunError::Engine)?;
+        let voice = Voice::new(card.labels.clone(), clips, map, speaker, maker);
         let audible = voice.is_audible().then(|| settings.speaker.to_string());
         tracing::info!("model {digest}: {} labels, threshold {threshold:.2}", card.labels.len());
         status.update(|now| now.problem.clone_from(&standing_problem));
         let hub = match (settings.broker(&launch.environment)?, &settings.hub) {
             (Some(broker), Some(hub)) => Some(Hub::start(broker, &hub.spool, hub.spool_bytes)?),
+            _ => None,
+        };
+        let reviewer = match (&settings.review, settings.review_container()?) {
+            (Some(review), Some(container)) => Some(
+                Reviewer::start(review.clone(), container)
+                    .map_err(|source| RunError::Review { folder: review.folder.clone(), source })?,
+            ),
             _ => None,
         };
         board.set_model(model.clone());
@@ -234,6 +266,7 @@ impl<'a> Device<'a> {
             base: given.clone(),
             given,
             hub,
+            reviewer,
             supervisor,
             desired: serde_json::Map::new(),
             answered: BTreeSet::new(),
@@ -273,6 +306,7 @@ impl<'a> Device<'a> {
             self.supervisor.alive(self.clock.uptime());
             self.obey();
             self.mind_model();
+            self.voice.attend();
             match self.source.next_frame() {
                 Next::Picture { image, name, jpeg } => {
                     // The judgement of the picture before holds where nothing moved.
@@ -301,7 +335,14 @@ impl<'a> Device<'a> {
             }
         };
         self.supervisor.stopping();
+        if self.voice.is_speaking() {
+            self.status.update(|now| now.state = DeviceState::Busy);
+            self.report(|_| {});
+        }
         self.voice.finish();
+        let outcome = self.outcome(ending);
+        let state = if outcome.is_ok() { DeviceState::Finished } else { DeviceState::Failed };
+        self.status.update(|now| now.state = state);
         self.report(|_| {});
         if let Some(hub) = &self.hub {
             hub.finish(std::thread::sleep);
@@ -309,12 +350,17 @@ impl<'a> Device<'a> {
         if let Some(store) = &mut self.store {
             store.end();
         }
+        Ok(outcome?)
+    }
+
+    /// What a run that ended so amounts to.
+    fn outcome(&mut self, ending: Ending) -> Result<Ending, RunError> {
         let now = self.status.get();
         if ending == Ending::SourceEnded && now.frames == 0 {
-            return Err(RunError::NothingSeen { unreadable: now.unreadable_frames }.into());
+            return Err(RunError::NothingSeen { unreadable: now.unreadable_frames });
         }
-        match self.lost {
-            Some((lost, last)) => Err(RunError::SightingsLost { lost, frames: now.frames, last }.into()),
+        match self.lost.take() {
+            Some((lost, last)) => Err(RunError::SightingsLost { lost, frames: now.frames, last }),
             None => Ok(ending),
         }
     }
@@ -371,6 +417,9 @@ impl<'a> Device<'a> {
             {
                 hub.send(&sighting);
             }
+            if let (Some(reviewer), Some(picture)) = (&mut self.reviewer, &self.board.view().picture) {
+                reviewer.consider(self.clock.uptime(), &sighting, &seen.probabilities, picture);
+            }
             self.board.change(|view| {
                 view.sighting = Some(sighting);
                 view.probabilities.clone_from(&seen.probabilities);
@@ -401,6 +450,7 @@ impl<'a> Device<'a> {
             .problem()
             .or_else(|| self.voice.problem())
             .or_else(|| self.hub.as_ref()?.problem())
+            .or_else(|| self.reviewer.as_ref()?.problem())
             .or_else(|| self.lost.as_ref().map(|(_, error)| error_chain(error)))
             .or_else(|| self.standing_problem.clone());
         let said = self.voice.said();

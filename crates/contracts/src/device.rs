@@ -66,6 +66,8 @@ pub enum DeviceState {
     Starting,
     /// Its model passed its self-test and frames are being looked at.
     Running,
+    /// It is about to end and still speaks: do not pull its plug.
+    Busy,
     /// A source that ends has ended.
     Finished,
     /// It gave up; `problem` says why.

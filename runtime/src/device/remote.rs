@@ -10,6 +10,7 @@ use crate::hub::Command;
 use crate::hub::twin::judge;
 use crate::settings::{Given, Settings, Telemetry};
 use crate::source;
+use crate::speech::phrases;
 
 impl Device<'_> {
     /// Does what was asked for since the last frame.
@@ -62,6 +63,8 @@ impl Device<'_> {
             .decision
             .rules(&card.labels, card.calibration.reject_threshold)
             .map_err(|error| error_chain(&error))?;
+        phrases(settings.speech_maps.as_deref(), settings.language.as_deref())
+            .map_err(|error| error_chain(&error))?;
         if settings.source != self.settings.source {
             source::open(&settings.source, settings.patience, self.clock.clone())
                 .map_err(|error| error_chain(&error))?;
@@ -110,6 +113,12 @@ impl Device<'_> {
                     tracing::warn!("the source stays as it is: {}", error_chain(&error));
                     return;
                 }
+            }
+        }
+        if changed.contains(&"language") {
+            match phrases(settings.speech_maps.as_deref(), settings.language.as_deref()) {
+                Ok(map) => self.voice.speak(map),
+                Err(error) => tracing::warn!("the language stays as it is: {}", error_chain(&error)),
             }
         }
         if changed.contains(&"motion") {

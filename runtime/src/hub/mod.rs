@@ -98,6 +98,11 @@ impl Report {
         (!changes.is_empty()).then_some(changes)
     }
 
+    /// Whether the hub has been told everything.
+    fn is_told(&self) -> bool {
+        self.now.iter().all(|(name, value)| self.told.get(name) == Some(value))
+    }
+
     /// The hub may have forgotten everything.
     fn forget(&mut self) {
         self.told.clear();
@@ -177,8 +182,13 @@ impl Hub {
 
     /// What keeps messages from the hub at present.
     pub(crate) fn problem(&self) -> Option<String> {
+        let refusal = || {
+            let spool = self.shared.spool.lock().unwrap_or_else(PoisonError::into_inner);
+            spool.refusal().map(str::to_owned)
+        };
         self.lost
             .clone()
+            .or_else(refusal)
             .or_else(|| self.shared.problem.lock().unwrap_or_else(PoisonError::into_inner).clone())
     }
 
@@ -192,15 +202,31 @@ impl Hub {
     pub(crate) fn finish(&self, wait: impl Fn(std::time::Duration)) {
         for _ in 0..20 {
             let (connected, waiting, _) = self.figures();
-            if !connected || waiting == 0 {
+            let told = self.shared.report.lock().unwrap_or_else(PoisonError::into_inner).is_told();
+            if !connected || (waiting == 0 && told) {
                 break;
             }
             wait(std::time::Duration::from_millis(100));
         }
-        if let Err(error) = self.shared.spool.lock().unwrap_or_else(PoisonError::into_inner).sync() {
-            tracing::warn!("messages to the hub may be lost: {error}");
+        if self.figures().0 {
+            // The last report is on its way.
+            wait(std::time::Duration::from_millis(100));
+        }
+        let mut spool = self.shared.spool.lock().unwrap_or_else(PoisonError::into_inner);
+        spool.write_down();
+        match spool.sync() {
+            Ok(()) if spool.refusal().is_none() => {}
+            Ok(()) => tracing::warn!("the messages to the hub that wait in memory are lost"),
+            Err(error) => tracing::warn!("messages to the hub may be lost: {error}"),
         }
     }
+}
+
+/// What waits in a folder, oldest first.
+#[cfg(test)]
+pub(crate) fn waiting(folder: &Path) -> io::Result<Vec<Vec<u8>>> {
+    let messages = Spool::open(folder, u64::MAX)?.read(0, usize::MAX)?;
+    Ok(messages.into_iter().map(|(_, message)| message).collect())
 }
 
 #[cfg(test)]

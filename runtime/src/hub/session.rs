@@ -253,6 +253,7 @@ impl Connection<'_> {
         let room = IN_FLIGHT.saturating_sub(self.on_the_way.len());
         let waiting = {
             let mut spool = self.shared.spool.lock().unwrap_or_else(PoisonError::into_inner);
+            spool.write_down();
             spool.sync()?;
             if room == 0 || spool.waiting() == 0 { Vec::new() } else { spool.read(self.next, room)? }
         };
@@ -306,7 +307,7 @@ impl Connection<'_> {
                         let delivered =
                             self.on_the_way.front().map_or(number, |(first, _)| first.saturating_sub(1));
                         let mut spool = self.shared.spool.lock().unwrap_or_else(PoisonError::into_inner);
-                        spool.delivered(delivered.max(number))?;
+                        spool.delivered(delivered.max(number));
                     }
                 }
             }

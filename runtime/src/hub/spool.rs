@@ -4,6 +4,9 @@
 //! beginning of its digest, and its bytes. A record that was being written when the power went fails its digest and is
 //! cut off. What was delivered is a number in a file of its own; a segment of which all was delivered is removed. A
 //! message may be delivered twice, when the power goes between the delivery and its note, but never out of order.
+//!
+//! A disk that refuses does not lose a message at once: it waits in memory, behind those on disk, and is written down as
+//! soon as the disk takes it. Only a power loss, or more messages than may wait in memory, loses some of these.
 
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
@@ -23,6 +26,8 @@ pub(super) const MAX_MESSAGE: usize = 256 << 10;
 const SEGMENT: u64 = 256 << 10;
 /// Written records reach the disk at least this often while more come: each time for each would wear a card out.
 const SYNC: Duration = Duration::from_secs(1);
+/// How much may wait in memory while the disk refuses, in bytes.
+const MEMORY: usize = 1 << 20;
 /// The file that notes what was delivered.
 const DELIVERED: &str = "delivered";
 
@@ -42,6 +47,12 @@ pub(super) struct Spool {
     folder: PathBuf,
     /// Oldest first; the last is written to.
     segments: VecDeque<Segment>,
+    /// Messages that the disk did not take, after those on disk.
+    memory: VecDeque<Vec<u8>>,
+    /// Why the disk does not take messages at present.
+    refusal: Option<String>,
+    /// Whether the last delivery was noted.
+    noted: bool,
     /// The number of the oldest message that was not delivered.
     next: u64,
     limit: u64,
@@ -82,6 +93,9 @@ impl Spool {
         let mut spool = Self {
             folder: folder.to_path_buf(),
             segments: segments.into(),
+            memory: VecDeque::new(),
+            refusal: None,
+            noted: true,
             // Without segments the numbers go on where they stopped.
             next: if end == 0 { noted } else { noted.clamp(first, end) },
             limit,
@@ -94,9 +108,14 @@ impl Spool {
         Ok(spool)
     }
 
+    /// The number of the message after the newest on disk.
+    fn end_of_disk(&self) -> u64 {
+        self.segments.back().map_or(self.next, |segment| segment.first + segment.count)
+    }
+
     /// The number of the message after the newest.
     fn end(&self) -> u64 {
-        self.segments.back().map_or(self.next, |segment| segment.first + segment.count)
+        self.end_of_disk() + self.memory.len() as u64
     }
 
     /// How many messages wait.
@@ -113,19 +132,64 @@ impl Spool {
         self.folder.join(format!("{first:020}.log"))
     }
 
-    /// Adds a message at the end.
+    /// Why messages wait in memory only, while they do.
+    pub(super) fn refusal(&self) -> Option<&str> {
+        self.refusal.as_deref()
+    }
+
+    /// Adds a message at the end: to the disk, or to memory while the disk refuses.
     ///
     /// # Errors
-    /// It is too large, or the disk refuses; nothing of it then stays.
+    /// It is too large, or the disk refuses and memory is full; nothing of it then stays.
     pub(super) fn push(&mut self, message: &[u8]) -> io::Result<()> {
         if message.is_empty() || message.len() > MAX_MESSAGE {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "the message is empty or too large"));
         }
+        self.write_down();
+        if self.refusal.is_none() {
+            match self.append(message) {
+                Ok(()) => return Ok(()),
+                Err(error) => self.refused(&error),
+            }
+        }
+        let held: usize = self.memory.iter().map(Vec::len).sum();
+        if held + message.len() > MEMORY {
+            self.dropped += 1;
+            let why = self.refusal.clone().unwrap_or_default();
+            return Err(io::Error::other(format!("{why}, and no more may wait in memory")));
+        }
+        self.memory.push_back(message.to_vec());
+        Ok(())
+    }
+
+    /// Writes down what waits in memory, as far as the disk takes it.
+    pub(super) fn write_down(&mut self) {
+        while let Some(message) = self.memory.pop_front() {
+            if let Err(error) = self.append(&message) {
+                self.memory.push_front(message);
+                return self.refused(&error);
+            }
+        }
+        if self.refusal.take().is_some() {
+            tracing::info!("messages to the hub are written to the disk again");
+        }
+    }
+
+    fn refused(&mut self, error: &io::Error) {
+        let why = format!("the disk takes no messages to the hub: {error}");
+        if self.refusal.as_ref() != Some(&why) {
+            tracing::warn!("{why}; they wait in memory, and a power loss would lose them");
+        }
+        self.refusal = Some(why);
+    }
+
+    /// Adds a message to the end of what is on disk.
+    fn append(&mut self, message: &[u8]) -> io::Result<()> {
         let size = (HEAD + message.len()) as u64;
         self.make_room(size)?;
         if self.writing.is_none() || self.segments.back().is_none_or(|segment| segment.bytes >= SEGMENT) {
             self.sync()?;
-            let first = self.end();
+            let first = self.end_of_disk();
             let file = OpenOptions::new().create(true).append(true).open(self.path(first))?;
             // A file left by a failed beginning holds nothing whole.
             file.set_len(0)?;
@@ -179,7 +243,7 @@ impl Spool {
                 self.writing = None;
             }
             remove(&self.path(oldest.first))?;
-            self.note()?;
+            self.note();
         }
         Ok(())
     }
@@ -204,24 +268,40 @@ impl Spool {
                 }
             }
         }
+        let in_memory = (self.end_of_disk()..).zip(&self.memory).filter(|(number, _)| *number >= from);
+        let room = most.saturating_sub(found.len());
+        found.extend(in_memory.take(room).map(|(number, message)| (number, message.clone())));
         Ok(found)
     }
 
-    /// Everything up to and with `number` was delivered.
-    ///
-    /// # Errors
-    /// It cannot be noted; it may then be delivered again after a restart.
-    pub(super) fn delivered(&mut self, number: u64) -> io::Result<()> {
+    /// Everything up to and with `number` was delivered. Where that cannot be noted, it is told once, and these may be
+    /// delivered again after a restart.
+    pub(super) fn delivered(&mut self, number: u64) {
         if number < self.next {
-            return Ok(());
+            return;
         }
+        let on_disk = self.end_of_disk();
         self.next = (number + 1).min(self.end());
+        if self.next > on_disk {
+            // What went out of memory is never written down: the numbers on disk go on after it.
+            let gone = ((self.next - on_disk) as usize).min(self.memory.len());
+            self.memory.drain(..gone);
+            while let Some(segment) = self.segments.pop_front() {
+                // A file that stays is removed at the next opening.
+                let _ = remove(&self.path(segment.first));
+            }
+            self.writing = None;
+        }
         self.forget_delivered();
-        self.note()
+        self.note();
     }
 
-    fn note(&self) -> io::Result<()> {
-        replace_file(&self.folder.join(DELIVERED), |file| writeln!(file, "{}", self.next))
+    fn note(&mut self) {
+        let noted = replace_file(&self.folder.join(DELIVERED), |file| writeln!(file, "{}", self.next));
+        if let (Err(error), true) = (&noted, self.noted) {
+            tracing::warn!("what was delivered to the hub cannot be noted: {error}");
+        }
+        self.noted = noted.is_ok();
     }
 
     /// Removes the segments of which all was delivered, but the one written to.
@@ -295,12 +375,12 @@ mod tests {
         }
         let first = spool.read(0, 1).unwrap();
         assert_eq!(first, [(0, b"a".to_vec())]);
-        spool.delivered(0).unwrap();
+        spool.delivered(0);
         drop(spool);
         let mut spool = Spool::open(folder.path(), 1 << 20).unwrap();
         assert_eq!((texts(&spool), spool.waiting()), (vec!["b".into(), "c".into()], 2));
         spool.push(b"d").unwrap();
-        spool.delivered(3).unwrap();
+        spool.delivered(3);
         assert_eq!((spool.waiting(), texts(&spool).len()), (0, 0));
         drop(spool);
         let mut spool = Spool::open(folder.path(), 1 << 20).unwrap();
@@ -324,6 +404,38 @@ mod tests {
             std::fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().metadata().unwrap().len()).sum();
         assert!(size <= 2 << 20, "{size}");
         assert!(spool.push(&vec![0; MAX_MESSAGE + 1]).is_err());
+    }
+
+    #[test]
+    fn what_the_disk_refuses_waits_in_memory_and_is_written_down_in_order() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut spool = Spool::open(folder.path(), 1 << 20).unwrap();
+        // Where the first segment belongs there is something else: the disk refuses, whoever asks.
+        let obstacle = folder.path().join(format!("{:020}.log", 0));
+        std::fs::create_dir(&obstacle).unwrap();
+        for text in ["a", "b", "c"] {
+            spool.push(text.as_bytes()).unwrap();
+        }
+        assert!(spool.refusal().unwrap().contains("the disk takes no messages"));
+        assert_eq!(spool.read(0, 2).unwrap(), [(0, b"a".to_vec()), (1, b"b".to_vec())]);
+        spool.delivered(0);
+        assert_eq!((spool.waiting(), texts(&spool)), (2, vec!["b".into(), "c".into()]));
+        std::fs::create_dir(folder.path().join(format!("{:020}.log", 1))).unwrap();
+        assert!(spool.push(&[b'x'; MAX_MESSAGE]).is_ok() && spool.refusal().is_some());
+        for _ in 0..3 {
+            let _ = spool.push(&[b'x'; MAX_MESSAGE]);
+        }
+        let error = spool.push(&[b'x'; MAX_MESSAGE]).unwrap_err().to_string();
+        assert!(error.contains("no more may wait in memory") && spool.dropped() > 0, "{error}");
+        for number in [0, 1] {
+            std::fs::remove_dir(folder.path().join(format!("{number:020}.log"))).unwrap();
+        }
+        spool.write_down();
+        assert_eq!(spool.refusal(), None);
+        let before = spool.read(0, 99).unwrap();
+        drop(spool);
+        let again = Spool::open(folder.path(), 1 << 20).unwrap().read(0, 99).unwrap();
+        assert!(again == before && again[0] == (1, b"b".to_vec()), "in order, and nothing twice");
     }
 
     #[cfg(target_os = "linux")]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use mynah_contracts::error_chain;
 use serde_json::{Map, Value, json};
 
-use crate::settings::{DEFINITIONS, Given, Settings};
+use crate::settings::{Given, Settings, definitions};
 
 /// What desired properties amount to.
 #[derive(Debug)]
@@ -34,8 +34,7 @@ pub(crate) fn judge(
     };
     for (property, value) in desired.iter().filter(|(name, value)| !name.starts_with('$') && !value.is_null())
     {
-        let Some(definition) = DEFINITIONS.iter().find(|definition| definition.property() == *property)
-        else {
+        let Some(definition) = definitions().find(|definition| definition.property() == *property) else {
             refuse(property, Value::Null, "there is no such property".into());
             continue;
         };

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
-use super::definitions::{DEFINITIONS, Default, Definition};
+use super::definitions::{Default, Definition, definitions};
 
 /// What the user asked for.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -70,7 +70,7 @@ fn command() -> Command {
         .after_help(AFTER_HELP)
         .disable_help_subcommand(true)
         .max_term_width(100)
-        .args(DEFINITIONS.iter().map(flag))
+        .args(definitions().map(flag))
         .arg(
             Arg::new(LIST_DEVICES)
                 .long(LIST_DEVICES)
@@ -114,8 +114,7 @@ pub fn request(arguments: impl IntoIterator<Item = OsString>) -> Result<Request,
         None if matches.get_flag(LIST_DEVICES) => (Action::ListDevices, &matches),
         None => (Action::Run, &matches),
     };
-    let flags = DEFINITIONS
-        .iter()
+    let flags = definitions()
         .filter_map(|definition| {
             Some((definition.name.to_owned(), leaf.get_one::<String>(definition.name)?.clone()))
         })
@@ -151,7 +150,7 @@ mod tests {
     #[test]
     fn help_names_every_setting() {
         let help = ask(&["--help"]).unwrap_err().to_string();
-        for definition in DEFINITIONS {
+        for definition in definitions() {
             assert!(help.contains(&format!("--{} <{}>", definition.name, definition.value)), "{help}");
         }
     }

@@ -6,7 +6,7 @@ use std::io::{self, Read as _};
 use std::path::Path;
 
 use super::SettingsError;
-use super::definitions::DEFINITIONS;
+use super::definitions::definitions;
 
 /// A settings file is a page of text.
 const MAX_BYTES: u64 = 1 << 20;
@@ -39,7 +39,7 @@ fn parse(text: &str) -> Result<BTreeMap<&'static str, String>, (usize, String)> 
             .split_once('=')
             .ok_or_else(|| (number, "it is not of the form `name = value`".to_owned()))?;
         let name = name.trim();
-        let known = DEFINITIONS.iter().find(|definition| definition.name == name && name != "config");
+        let known = definitions().find(|definition| definition.name == name && name != "config");
         let Some(definition) = known else {
             return Err((number, format!("there is no setting `{}` for a file", name.escape_debug())));
         };

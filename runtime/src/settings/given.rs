@@ -7,7 +7,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::path::Path;
 
-use super::definitions::{DEFINITIONS, Default, Definition};
+use super::definitions::{Default, Definition, definitions};
 use super::{SettingsError, config_file};
 use crate::secret::redacted;
 
@@ -63,14 +63,14 @@ impl Given {
             }
         };
         let mut file = BTreeMap::new();
-        if let Some(definition) = DEFINITIONS.iter().find(|definition| definition.name == CONFIG) {
+        if let Some(definition) = definitions().find(|definition| definition.name == CONFIG) {
             let text = |text: &&str| !text.is_empty();
             let by_flag = flags.get(CONFIG).map(String::as_str).filter(text);
             if let Some(path) = by_flag.or(of_environment(definition)?.filter(text)) {
                 file = config_file::read(Path::new(path))?;
             }
         }
-        for definition in DEFINITIONS {
+        for definition in definitions() {
             let from_environment = of_environment(definition)?;
             let default = match definition.default {
                 Default::Value(value) => Some(value),
@@ -106,8 +106,7 @@ impl Given {
 
     /// The names of the settings whose text differs from that in `other`.
     pub fn differing(&self, other: &Self) -> Vec<&'static str> {
-        DEFINITIONS
-            .iter()
+        definitions()
             .map(|definition| definition.name)
             .filter(|name| self.text(name) != other.text(name))
             .collect()
@@ -141,8 +140,7 @@ impl Given {
     ) -> Result<T, SettingsError> {
         self.optional(name, parse)?.ok_or_else(|| SettingsError::Missing {
             name,
-            variable: DEFINITIONS
-                .iter()
+            variable: definitions()
                 .find(|definition| definition.name == name)
                 .map(Definition::variable)
                 .unwrap_or_default(),
@@ -152,7 +150,7 @@ impl Given {
     /// All settings as a table: name, value, who gave it, unit, what is allowed.
     pub fn table(&self) -> String {
         let mut rows = vec![["SETTING", "VALUE", "FROM", "UNIT", "ALLOWED"].map(str::to_owned)];
-        rows.extend(DEFINITIONS.iter().map(|definition| self.row(definition)));
+        rows.extend(definitions().map(|definition| self.row(definition)));
         let widths: Vec<usize> = (0..4)
             .map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0))
             .collect();
@@ -173,7 +171,7 @@ impl Given {
         let mut table = String::from(
             "| setting | unit | allowed | default | live | what it does |\n|---|---|---|---|---|---|\n",
         );
-        for definition in DEFINITIONS {
+        for definition in definitions() {
             let default = match definition.default {
                 Default::Required => "must be given".to_owned(),
                 Default::Value(text) => format!("`{text}`"),
@@ -254,15 +252,15 @@ mod tests {
 
     #[test]
     fn names_are_flags_and_variables_without_clashes() {
-        let mut names: Vec<_> = DEFINITIONS.iter().map(Definition::variable).collect();
+        let mut names: Vec<_> = definitions().map(Definition::variable).collect();
         names.sort();
         names.dedup();
-        assert_eq!(names.len(), DEFINITIONS.len());
+        assert_eq!(names.len(), definitions().count());
         assert!(names.contains(&"MYNAH_COOLDOWN_FRAMES".to_owned()));
-        let mut properties: Vec<_> = DEFINITIONS.iter().map(Definition::property).collect();
+        let mut properties: Vec<_> = definitions().map(Definition::property).collect();
         assert!(properties.contains(&"cooldownFrames".to_owned()));
         properties.sort();
         properties.dedup();
-        assert_eq!(properties.len(), DEFINITIONS.len());
+        assert_eq!(properties.len(), definitions().count());
     }
 }

@@ -5,7 +5,8 @@ use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 use super::server_spec::secret_file;
-use super::{Given, Settings, SettingsError, count, path};
+use super::values::{count, path};
+use super::{Given, Settings, SettingsError};
 use crate::hub::{Broker, ConnectionString, Workload};
 use crate::secret::Secret;
 

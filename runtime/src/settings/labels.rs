@@ -2,7 +2,7 @@
 
 use mynah_contracts::Label;
 
-use super::probability;
+use super::values::probability;
 
 /// Labels separated by `;`.
 pub(super) fn labels(text: &str) -> Result<Vec<Label>, String> {

@@ -2,34 +2,42 @@
 
 mod command;
 mod config_file;
+mod decision;
 mod definitions;
+mod error;
 mod given;
 mod hub_spec;
 mod labels;
 mod quiet_hours;
+mod review_spec;
 mod server_spec;
 mod source_spec;
 mod speaker_spec;
+mod speech_spec;
+mod values;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use mynah_contracts::{Diagnosis, FaultKind, Label};
 use tracing::level_filters::LevelFilter;
 
 pub use command::{Action, Request, request};
-pub use definitions::{DEFINITIONS, Default, Definition};
+pub use decision::DecisionSettings;
+pub use definitions::{Default, Definition, definitions};
+pub use error::SettingsError;
 pub use given::{Given, Origin};
 pub use hub_spec::{HubSettings, HubSpec, Telemetry};
 pub use quiet_hours::QuietHours;
+pub use review_spec::ReviewSettings;
 pub use server_spec::UrlFetch;
 pub use source_spec::{CameraName, CameraSpec, PixelForm, RecordingForm, SourceSpec, StreamAddress};
 pub use speaker_spec::SpeakerSpec;
+pub use speech_spec::{AzureSpeech, EngineSettings, EngineSpec};
 
-use crate::decide::{LabelRule, Role, Rules, RulesError};
 use crate::source::Patience;
 use crate::update::Keys;
+use values::{decimal, language, level, path, seconds};
 
 /// Everything the device is told, in types.
 #[derive(Clone, PartialEq, Debug)]
@@ -48,6 +56,12 @@ pub struct Settings {
     pub mute_hours: Option<QuietHours>,
     /// The folder of clips.
     pub speech: Option<SpeechFolder>,
+    /// The folder of speech maps.
+    pub speech_maps: Option<PathBuf>,
+    /// In which language words are said; absent = as the clips have them.
+    pub language: Option<String>,
+    /// How words get a voice that have no clip.
+    pub engine: EngineSettings,
     /// Where the server listens.
     pub http: Option<SocketAddr>,
     /// The file with the server's token.
@@ -56,6 +70,8 @@ pub struct Settings {
     pub url_fetch: UrlFetch,
     /// The hub, if any.
     pub hub: Option<HubSettings>,
+    /// Which pictures people are to look at, if any.
+    pub review: Option<ReviewSettings>,
     /// The file with the keys whose models are taken.
     pub model_keys_file: Option<PathBuf>,
     /// Where models the hub desired are kept.
@@ -91,215 +107,6 @@ pub enum SightingsTo {
     File(PathBuf),
 }
 
-/// [`Rules`] before the model is known, whose card holds the default threshold and the labels.
-#[derive(Clone, PartialEq, Debug)]
-pub struct DecisionSettings {
-    /// Probability; absent = the model card's.
-    pub threshold: Option<f32>,
-    /// Probability; absent = [`DecisionSettings::EXIT_SHARE`] of the threshold.
-    pub threshold_exit: Option<f32>,
-    /// Frames.
-    pub votes: usize,
-    /// Frames.
-    pub window: usize,
-    /// Frames.
-    pub leave_frames: u64,
-    /// Frames; 0 = never.
-    pub cooldown_frames: u64,
-    /// Probability.
-    pub margin: f32,
-    /// Share.
-    pub smoothing: f32,
-    /// Between two words.
-    pub pause: Duration,
-    /// Words; 0 = any number.
-    pub words_per_minute: usize,
-    /// Labels with a threshold of their own.
-    pub label_thresholds: Vec<(Label, f32)>,
-    /// Labels that clear what is in view.
-    pub reset_labels: Vec<Label>,
-    /// Labels that name nothing.
-    pub negative_labels: Vec<Label>,
-    /// The share of a picture that must change before it is judged; 0 = none.
-    pub motion: f32,
-}
-
-impl DecisionSettings {
-    /// The exit threshold as a share of the threshold, where it is not given: 0.6 for 0.8.
-    pub const EXIT_SHARE: f32 = 0.75;
-
-    /// The rules for a model with these labels whose card says `reject_threshold`.
-    ///
-    /// # Errors
-    /// The exit threshold lies above the threshold, or a label is named that the model does not have, or twice.
-    pub fn rules(&self, labels: &[Label], reject_threshold: f32) -> Result<Rules, SettingsError> {
-        let threshold = self.threshold.unwrap_or(reject_threshold);
-        let rules = Rules {
-            threshold,
-            threshold_exit: self.threshold_exit.unwrap_or(threshold * Self::EXIT_SHARE),
-            margin: self.margin,
-            smoothing: self.smoothing,
-            votes: self.votes,
-            window: self.window,
-            leave_frames: self.leave_frames,
-            cooldown_frames: self.cooldown_frames,
-            pause: self.pause,
-            words_per_minute: self.words_per_minute,
-            labels: self.label_rules(labels)?,
-        };
-        rules.check().map_err(|source| SettingsError::Rules { source })?;
-        Ok(rules)
-    }
-
-    fn label_rules(&self, labels: &[Label]) -> Result<Vec<LabelRule>, SettingsError> {
-        let mut rules = vec![LabelRule::default(); labels.len()];
-        let position = |label: &Label, setting| {
-            labels
-                .iter()
-                .position(|known| known == label)
-                .ok_or_else(|| SettingsError::NoSuchLabel { setting, label: label.clone() })
-        };
-        for (label, threshold) in &self.label_thresholds {
-            if let Some(rule) = rules.get_mut(position(label, "label-thresholds")?) {
-                rule.threshold = Some(*threshold);
-            }
-        }
-        let roles = [
-            (&self.reset_labels, Role::Reset, "reset-labels"),
-            (&self.negative_labels, Role::Negative, "negative-labels"),
-        ];
-        for (named, role, setting) in roles {
-            for label in named {
-                if let Some(rule) = rules.get_mut(position(label, setting)?) {
-                    if rule.role != Role::Word {
-                        return Err(SettingsError::TwoRoles { label: label.clone() });
-                    }
-                    rule.role = role;
-                }
-            }
-        }
-        Ok(rules)
-    }
-}
-
-/// Why settings are refused.
-#[derive(Debug, thiserror::Error)]
-pub enum SettingsError {
-    /// It has no default and was not given.
-    #[error("the setting `{name}` is missing")]
-    Missing {
-        /// Which.
-        name: &'static str,
-        /// Its environment variable.
-        variable: String,
-    },
-    /// The value is not one of those allowed.
-    #[error("the setting `{name}` is `{value}` ({origin}): {what}")]
-    Invalid {
-        /// Which.
-        name: &'static str,
-        /// As given, control characters escaped.
-        value: String,
-        /// Who gave it.
-        origin: Origin,
-        /// What is wrong, and what is allowed.
-        what: String,
-    },
-    /// The environment variable's value is not text.
-    #[error("the environment variable `{variable}` is not UTF-8")]
-    NotText {
-        /// Which.
-        variable: String,
-    },
-    /// The settings file cannot be read.
-    #[error("cannot read the settings file `{path}`")]
-    File {
-        /// Where.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
-    /// A line of the settings file is not of its form.
-    #[error("line {line} of the settings file `{path}` cannot be used: {what}")]
-    Line {
-        /// Where.
-        path: PathBuf,
-        /// From 1.
-        line: usize,
-        /// What is wrong.
-        what: String,
-    },
-    /// A file that holds a secret cannot be read.
-    #[error("cannot read the file `{path}` that the setting `{name}` names")]
-    Secret {
-        /// Which setting.
-        name: &'static str,
-        /// Where.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
-    /// The token is none.
-    #[error("the file `{path}` holds no token: 16 to 200 letters, digits, `-`, `.`, `_` or `~` are needed")]
-    Token {
-        /// Where.
-        path: PathBuf,
-    },
-    /// The hub cannot be told from what is given.
-    #[error("the hub cannot be reached as set: {what}")]
-    Hub {
-        /// What is missing or wrong.
-        what: String,
-    },
-    /// The file of keys holds something else.
-    #[error("the keys `{path}` cannot be used: {what}")]
-    Keys {
-        /// Where.
-        path: PathBuf,
-        /// What is wrong.
-        what: String,
-    },
-    /// A setting names a label that the model does not have.
-    #[error("the setting `{setting}` names `{label}`, which is no label of the model")]
-    NoSuchLabel {
-        /// Which setting.
-        setting: &'static str,
-        /// Which label.
-        label: Label,
-    },
-    /// A label cannot be both.
-    #[error("`{label}` stands both in `reset-labels` and in `negative-labels`")]
-    TwoRoles {
-        /// Which label.
-        label: Label,
-    },
-    /// Each is fine by itself, but they contradict each other.
-    #[error("the settings `threshold`, `threshold-exit`, `votes` and `window` contradict each other")]
-    Rules {
-        /// How.
-        #[source]
-        source: RulesError,
-    },
-}
-
-impl Diagnosis for SettingsError {
-    fn kind(&self) -> FaultKind {
-        FaultKind::BadInput
-    }
-
-    fn hint(&self) -> Option<String> {
-        match self {
-            Self::Missing { name, variable } => {
-                Some(format!("give `--{name}` or set the environment variable `{variable}`"))
-            }
-            Self::NoSuchLabel { .. } => Some("the model's `labels.txt` lists its labels".into()),
-            _ => Some("`mynah-runtime settings` lists what is allowed and what was given".into()),
-        }
-    }
-}
-
 impl Settings {
     /// The keys whose models are taken, if any.
     ///
@@ -316,29 +123,11 @@ impl Settings {
     /// # Errors
     /// The first that is missing, out of range, or contradicts another.
     pub fn parse(given: &Given) -> Result<Self, SettingsError> {
-        let window = given.required("window", |text| count(text, 1, Rules::MAX_WINDOW))?;
-        let votes = given.required("votes", |text| count(text, 1, window))?;
-        let threshold = given.optional("threshold", |text| probability(text, 1.0))?;
-        let decision = DecisionSettings {
-            threshold,
-            threshold_exit: given
-                .optional("threshold-exit", |text| probability(text, threshold.unwrap_or(1.0)))?,
-            votes,
-            window,
-            leave_frames: given.required("leave-frames", |text| count(text, 1, 100_000))?,
-            cooldown_frames: given.required("cooldown-frames", |text| count(text, 0, 1_000_000))?,
-            margin: given.required("margin", |text| probability(text, 1.0))?,
-            smoothing: given.required("smoothing", |text| decimal(text, 0.0, Rules::MAX_SMOOTHING))?,
-            pause: given.required("pause", |text| seconds(text, 3600.0))?,
-            words_per_minute: given.required("words-per-minute", |text| count(text, 0, Rules::MAX_WORDS))?,
-            label_thresholds: given.optional("label-thresholds", labels::thresholds)?.unwrap_or_default(),
-            reset_labels: given.optional("reset-labels", labels::labels)?.unwrap_or_default(),
-            negative_labels: given.optional("negative-labels", labels::labels)?.unwrap_or_default(),
-            motion: given.required("motion", |text| decimal(text, 0.0, 1.0))?,
-        };
-        let settings = Self {
+        let decision = DecisionSettings::parse(given)?;
+        let votes = decision.votes as u32;
+        Ok(Self {
             model: given.required("model", path)?,
-            source: given.required("source", |text| SourceSpec::parse(text, votes as u32))?,
+            source: given.required("source", |text| SourceSpec::parse(text, votes))?,
             patience: Patience {
                 silent: given.required("camera-timeout", |text| {
                     decimal(text, 0.5, 3600.0).map(Duration::from_secs_f32)
@@ -352,10 +141,14 @@ impl Settings {
             speech: given
                 .optional("speech", path)?
                 .map(|path| SpeechFolder { path, required: given.origin("speech") == Some(Origin::Flag) }),
+            speech_maps: given.optional("speech-maps", path)?,
+            language: given.optional("language", language)?,
+            engine: EngineSettings::parse(given)?,
             http: given.optional("http", server_spec::address)?,
             http_token_file: given.optional("http-token-file", path)?,
             url_fetch: given.required("url-fetch", UrlFetch::parse)?,
             hub: HubSettings::parse(given)?,
+            review: ReviewSettings::parse(given)?,
             model_keys_file: given.optional("model-keys-file", path)?,
             model_store: given.optional("model-store", path)?,
             model_trial: given
@@ -366,70 +159,22 @@ impl Settings {
             status: given.optional("status", path)?,
             decision,
             log: given.required("log", level)?,
-        };
-        if let (Some(threshold), Some(exit)) = (threshold, settings.decision.threshold_exit)
-            && exit > threshold
-        {
-            let source = RulesError::ThresholdExit { exit, threshold };
-            return Err(SettingsError::Rules { source });
-        }
-        Ok(settings)
+        })
     }
 }
 
 /// Whether the setting can change while the device runs.
 pub(crate) fn is_live(name: &str) -> bool {
-    DEFINITIONS.iter().any(|definition| definition.name == name && definition.live)
-}
-
-/// A path as typed.
-fn path(text: &str) -> Result<PathBuf, String> {
-    if text.contains('\0') { Err("a path cannot hold a NUL character".into()) } else { Ok(text.into()) }
-}
-
-/// A whole number from `min` to `max`.
-fn count<T>(text: &str, min: T, max: T) -> Result<T, String>
-where
-    T: std::str::FromStr + PartialOrd + std::fmt::Display + Copy,
-{
-    text.parse()
-        .ok()
-        .filter(|value| (min..=max).contains(value))
-        .ok_or_else(|| format!("a whole number from {min} to {max} is allowed"))
-}
-
-/// A decimal number from `min` to `max`.
-fn decimal(text: &str, min: f32, max: f32) -> Result<f32, String> {
-    text.parse()
-        .ok()
-        .filter(|value| (min..=max).contains(value))
-        .ok_or_else(|| format!("a number from {min} to {max} is allowed"))
-}
-
-fn probability(text: &str, max: f32) -> Result<f32, String> {
-    decimal(text, 0.0, max)
-}
-
-/// A length of time in seconds, 0 to `max`.
-fn seconds(text: &str, max: f32) -> Result<Duration, String> {
-    decimal(text, 0.0, max).map(Duration::from_secs_f32)
-}
-
-fn level(text: &str) -> Result<LevelFilter, String> {
-    match text {
-        "error" => Ok(LevelFilter::ERROR),
-        "warn" => Ok(LevelFilter::WARN),
-        "info" => Ok(LevelFilter::INFO),
-        "debug" => Ok(LevelFilter::DEBUG),
-        _ => Err("`error`, `warn`, `info` or `debug` is allowed".into()),
-    }
+    definitions().any(|definition| definition.name == name && definition.live)
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use mynah_contracts::{Diagnosis as _, FaultKind};
+
     use super::*;
 
-    fn parse(pairs: &[(&str, &str)]) -> Result<Settings, SettingsError> {
+    pub(super) fn parse(pairs: &[(&str, &str)]) -> Result<Settings, SettingsError> {
         let flags = pairs.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
         Settings::parse(&Given::collect(&flags, &std::collections::BTreeMap::new())?)
     }
@@ -442,15 +187,6 @@ mod tests {
         assert_eq!(settings.sightings, SightingsTo::Stdout);
         assert_eq!((settings.decision.votes, settings.decision.window), (3, 5));
         assert!(matches!(parse(&[("model", "m")]), Err(SettingsError::Missing { name: "source", .. })));
-    }
-
-    #[test]
-    fn the_models_threshold_holds_unless_one_is_given() {
-        let settings = parse(&[("model", "m"), ("source", "dir:f")]).unwrap();
-        let rules = settings.decision.rules(&[], 0.8).unwrap();
-        assert!((rules.threshold - 0.8).abs() < 1e-6 && (rules.threshold_exit - 0.6).abs() < 1e-6);
-        let given = parse(&[("model", "m"), ("source", "dir:f"), ("threshold", "0.5")]).unwrap();
-        assert!((given.decision.rules(&[], 0.8).unwrap().threshold - 0.5).abs() < 1e-6);
     }
 
     #[test]
@@ -477,28 +213,5 @@ mod tests {
             assert!(error.to_string().contains(says), "{error}");
             assert_eq!(error.kind(), FaultKind::BadInput);
         }
-    }
-
-    #[test]
-    fn the_exit_threshold_may_not_lie_above_the_models() {
-        let settings = parse(&[("model", "m"), ("source", "dir:f"), ("threshold-exit", "0.7")]).unwrap();
-        assert!(matches!(settings.decision.rules(&[], 0.6), Err(SettingsError::Rules { .. })));
-    }
-
-    #[test]
-    fn labels_that_the_model_does_not_have_are_named() {
-        let decision =
-            |name, value| parse(&[("model", "m"), ("source", "dir:f"), (name, value)]).unwrap().decision;
-        let labels = ["hand", "pear"].map(|label| label.parse().unwrap());
-        let rules = decision("reset-labels", "hand").rules(&labels, 0.5).unwrap();
-        assert_eq!((rules.role(0), rules.role(1)), (Role::Reset, Role::Word));
-        for name in ["reset-labels", "negative-labels"] {
-            let error = decision(name, "Hand").rules(&labels, 0.5).unwrap_err();
-            assert!(error.to_string().contains(&format!("`{name}` names `Hand`")), "{error}");
-        }
-        assert!(decision("label-thresholds", "plum=0.5").rules(&labels, 0.5).is_err());
-        let both =
-            DecisionSettings { negative_labels: vec![labels[0].clone()], ..decision("reset-labels", "hand") };
-        assert!(matches!(both.rules(&labels, 0.5), Err(SettingsError::TwoRoles { .. })));
     }
 }

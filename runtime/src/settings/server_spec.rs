@@ -3,7 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 
-use super::{Settings, SettingsError, count};
+use super::values::count;
+use super::{Settings, SettingsError};
 use crate::http::ServerSettings;
 use crate::secret::Secret;
 

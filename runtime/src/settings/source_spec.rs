@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{count, decimal, path};
+use super::values::{count, decimal, path};
 use crate::secret::Secret;
 use crate::source::v4l2::CONTROLS;
 

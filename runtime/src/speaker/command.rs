@@ -2,23 +2,18 @@
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use mynah_contracts::error_chain;
 
 use super::SpeakerError;
 use super::queue::Player;
+use crate::program::{find, wait};
 use crate::speech::Clip;
 
 /// What a program may take beyond the clip's own length before it counts as hung.
 const GRACE: Duration = Duration::from_secs(5);
-
-/// How often a playing program is looked at.
-const LOOK: Duration = Duration::from_millis(20);
-
-/// Where programs are looked for when nobody says.
-const USUAL_FOLDERS: &str = "/usr/local/bin:/usr/bin:/bin";
 
 /// A program that plays a file.
 pub(super) struct CommandPlayer {
@@ -67,47 +62,12 @@ fn play(program: &Path, arguments: &[String], clip: &Clip) -> Result<(), String>
     }
 }
 
-/// Waits for the program to end; `None` = it did not within `limit` and was killed.
-fn wait(child: &mut Child, limit: Duration) -> std::io::Result<Option<ExitStatus>> {
-    let started = Instant::now();
-    loop {
-        if let Some(status) = child.try_wait()? {
-            return Ok(Some(status));
-        }
-        if started.elapsed() > limit {
-            child.kill()?;
-            child.wait()?;
-            return Ok(None);
-        }
-        std::thread::sleep(LOOK);
-    }
-}
-
-/// The file of the program: a path as it is, a name in the folders of `search`.
-fn find(program: &str, search: Option<&OsStr>) -> Option<PathBuf> {
-    if program.contains('/') {
-        return Some(PathBuf::from(program)).filter(|path| is_program(path));
-    }
-    std::env::split_paths(search.unwrap_or(OsStr::new(USUAL_FOLDERS)))
-        .map(|folder| folder.join(program))
-        .find(|path| is_program(path))
-}
-
-fn is_program(path: &Path) -> bool {
-    path.metadata().is_ok_and(|metadata| {
-        #[cfg(unix)]
-        let executable = std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o111 != 0;
-        #[cfg(not(unix))]
-        let executable = true;
-        metadata.is_file() && executable
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use mynah_testkit::{tiny_labels, tiny_speech};
 
     use super::*;
+    use crate::program::LOOK;
     use crate::speaker::queue::QueueSpeaker;
     use crate::speaker::{Speaker as _, Utterance};
     use crate::speech::Clips;
@@ -183,12 +143,6 @@ mod tests {
         scene.say(&mut speaker, 0);
         speaker.finish();
         assert_eq!(speaker.problem(), None);
-    }
-
-    #[test]
-    fn a_program_that_hangs_is_ended() {
-        let mut child = Command::new("sleep").arg("3600").spawn().unwrap();
-        assert_eq!(wait(&mut child, Duration::ZERO).unwrap(), None);
     }
 
     #[test]

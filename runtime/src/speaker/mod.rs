@@ -42,6 +42,9 @@ pub trait Speaker {
     /// What keeps it from being heard at present, in words.
     fn problem(&self) -> Option<String>;
 
+    /// Whether something is being said, or waits to be.
+    fn is_busy(&self) -> bool;
+
     /// Says what is still waiting, within a bounded time, and ends.
     fn finish(&mut self);
 }

@@ -46,6 +46,7 @@ struct Desk {
 #[derive(Default)]
 struct State {
     waiting: Option<Waiting>,
+    playing: bool,
     closed: bool,
     /// Why the last clip was not heard.
     unheard: Option<String>,
@@ -72,6 +73,7 @@ impl Desk {
         } else {
             self.changed.wait_while(state, idle).unwrap_or_else(PoisonError::into_inner)
         };
+        state.playing = state.waiting.is_some();
         (state.waiting.take(), state.closed)
     }
 }
@@ -115,13 +117,15 @@ fn serve(mut player: impl Player, desk: &Desk) {
         };
         if waiting.since.elapsed() > STALE {
             tracing::warn!("unsaid, since it waited too long: {}", waiting.clip.text);
+            desk.lock().playing = false;
             continue;
         }
         let unheard = player.play(&waiting.clip).err();
         if let Some(problem) = &unheard {
             tracing::warn!("cannot play `{}`: {problem}", waiting.clip.path.display());
         }
-        desk.lock().unheard = unheard;
+        let mut state = desk.lock();
+        (state.unheard, state.playing) = (unheard, false);
     }
 }
 
@@ -138,6 +142,11 @@ impl Speaker for QueueSpeaker {
     fn problem(&self) -> Option<String> {
         let state = self.desk.lock();
         state.unready.clone().or_else(|| state.unheard.clone())
+    }
+
+    fn is_busy(&self) -> bool {
+        let state = self.desk.lock();
+        state.playing || state.waiting.is_some()
     }
 
     fn finish(&mut self) {

@@ -43,6 +43,11 @@ impl Speaker for WavFolder {
         None
     }
 
+    fn is_busy(&self) -> bool {
+        // What was said is written.
+        false
+    }
+
     fn finish(&mut self) {}
 }
 

@@ -151,7 +151,14 @@ impl Clips {
 fn verify(folder: &Path, clip: &mynah_contracts::Clip) -> Result<Clip, ClipError> {
     let path = clip.file.path.below(folder);
     let bytes = read_verified(&path, &clip.file.sha256)?;
-    let not_wav = |source| ClipError::NotWav { path: path.clone(), source };
+    let length = check(&bytes, &path)?;
+    Ok(Clip { text: clip.text.clone(), path, sha256: clip.file.sha256, length })
+}
+
+/// How long the clip at `path` with these bytes plays, if it can be played.
+pub(super) fn check(bytes: &[u8], path: &Path) -> Result<Duration, ClipError> {
+    let path = || path.to_owned();
+    let not_wav = |source| ClipError::NotWav { path: path(), source };
     let mut wav = hound::WavReader::new(Cursor::new(bytes)).map_err(not_wav)?;
     let spec = wav.spec();
     if (spec.channels, spec.bits_per_sample, spec.sample_format) != (1, 16, hound::SampleFormat::Int) {
@@ -160,7 +167,7 @@ fn verify(folder: &Path, clip: &mynah_contracts::Clip) -> Result<Clip, ClipError
             hound::SampleFormat::Float => "floating point",
         };
         let found = format!("{}-bit {kind} with {} channels", spec.bits_per_sample, spec.channels);
-        return Err(ClipError::Unplayable { path, found });
+        return Err(ClipError::Unplayable { path: path(), found });
     }
     // The header may promise more samples than the file holds.
     let mut samples = 0u32;
@@ -171,9 +178,9 @@ fn verify(folder: &Path, clip: &mynah_contracts::Clip) -> Result<Clip, ClipError
     let seconds = f64::from(samples) / f64::from(spec.sample_rate.max(1));
     let length = Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX);
     if length.is_zero() || length > MAX_LENGTH {
-        return Err(ClipError::Length { path, seconds });
+        return Err(ClipError::Length { path: path(), seconds });
     }
-    Ok(Clip { text: clip.text.clone(), path, sha256: clip.file.sha256, length })
+    Ok(length)
 }
 
 #[cfg(test)]

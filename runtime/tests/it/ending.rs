@@ -55,6 +55,32 @@ fn sigterm_ends_in_good_order_and_sigint_is_a_cancellation() {
 }
 
 #[test]
+fn what_is_being_said_is_said_to_its_end() {
+    let scene = Scene::new(&[("1.jpg", RED)]);
+    let script = "touch begun; while [ ! -e go ]; do sleep 0.05; done; touch said";
+    std::fs::write(scene.path("play.sh"), script).unwrap();
+    let settings =
+        [("source", "dir:frames?hold=1000&fps=20"), ("speaker", "command:sh play.sh"), ("votes", "1")];
+    let child = scene.runtime(&settings).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let wait = |what: &dyn Fn() -> bool| {
+        for _ in 0..6000 {
+            if what() {
+                return;
+            }
+            sleep(Duration::from_millis(10));
+        }
+        panic!("it did not happen: {:?}", scene.status());
+    };
+    wait(&|| scene.path("begun").exists());
+    signal(&child, "TERM");
+    wait(&|| scene.status().state == DeviceState::Busy);
+    std::fs::write(scene.path("go"), "").unwrap();
+    Run::of(child.wait_with_output().unwrap()).expect(0, &["says: red"]);
+    assert!(scene.path("said").exists());
+    assert_eq!(scene.status().state, DeviceState::Finished);
+}
+
+#[test]
 fn sighup_has_the_settings_read_again() {
     let scene = Scene::new(&[("1.jpg", RED)]);
     std::fs::write(scene.path("mynah.conf"), "reset-labels = red\nvotes = 1\n").unwrap();

@@ -266,6 +266,21 @@ fn clients_that_dawdle_do_not_keep_others_out() {
 }
 
 #[test]
+fn bodies_that_never_end_or_are_made_of_nothing_do_no_harm() {
+    let scene = Scene::new(&[("1.jpg", GREY)]);
+    let device = Device::start(&scene, &[]);
+    let parts = b"--b\r\nContent-Disposition: form-data; name=\"x\"\r\n\r\n\r\n".repeat(60_000);
+    let (status, answer) = device.post("/image", "multipart/form-data; boundary=b", &parts);
+    assert!((400..500).contains(&status), "{status} {answer}");
+    // A body that is announced and does not come keeps nobody else waiting.
+    let mut dawdler = device.connect();
+    dawdler.write_all(b"POST /image HTTP/1.1\r\nHost: x\r\nContent-Length: 4000000\r\n\r\nabc").unwrap();
+    let (status, answer) = device.post("/image", OCTETS, &solid_colour_jpeg(RED, 1));
+    assert_eq!((status, best(&answer)), (200, "red"));
+    assert_eq!(device.get("/healthz").0, 200);
+}
+
+#[test]
 fn an_address_that_is_taken_is_told() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();

@@ -83,6 +83,21 @@ fn a_network_with_another_number_of_outputs_than_labels() {
 }
 
 #[test]
+fn a_card_that_promises_another_size_or_order_of_input_is_found_out() {
+    let scene = scene();
+    edit_card(&scene.path("model"), |card| card.preprocess.size = 64).unwrap();
+    let run = scene.run(&[]);
+    assert!(run.code == 1 || run.code == 2, "{}", run.stderr);
+    assert_eq!((scene.status().state, scene.heard().len()), (DeviceState::Failed, 0));
+    edit_card(&scene.path("model"), |card| {
+        card.preprocess.size = 16;
+        card.preprocess.channels = mynah_contracts::ChannelOrder::Bgr;
+    })
+    .unwrap();
+    scene.run(&[]).expect(1, &["the probe `probes/"]);
+}
+
+#[test]
 fn a_model_that_fails_its_self_test_never_runs() {
     let scene = scene();
     edit_card(&scene.path("model"), |card| card.probes[0].probabilities.reverse()).unwrap();
@@ -117,6 +132,22 @@ fn a_sound_card_that_was_not_built_in() {
 #[test]
 fn labels_the_model_does_not_have() {
     refused(&scene(), &[("reset-labels", "hand")], &["`reset-labels` names `hand`"]);
+}
+
+#[test]
+fn engines_languages_and_containers_that_are_none() {
+    let scene = scene();
+    refused(
+        &scene,
+        &[("speech-engine", "piper:voice.onnx")],
+        &["the speech engine `piper` is not installed"],
+    );
+    refused(&scene, &[("speech-engine", "azure")], &["`azure-speech-key-file`"]);
+    refused(&scene, &[("language", "de")], &["no speech map for the language `de`"]);
+    std::fs::write(scene.path("container"), "https://a.example/photos?sv=geheim").unwrap();
+    let says = ["`container` names no container for review: the address has no shared access signature"];
+    refused(&scene, &[("review-container-file", "container")], &says);
+    assert!(!scene.run(&[("review-container-file", "container")]).stderr.contains("geheim"));
 }
 
 #[test]

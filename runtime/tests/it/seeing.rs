@@ -103,6 +103,28 @@ fn a_label_without_a_clip_is_printed_and_the_others_are_heard() {
 }
 
 #[test]
+fn an_installed_engine_speaks_for_labels_without_a_clip() {
+    if !std::path::Path::new("/usr/bin/espeak-ng").exists() {
+        eprintln!("SKIPPED: espeak-ng is not installed, nothing was spoken");
+        return;
+    }
+    let scene = Scene::new(&[("1.jpg", RED), ("2.jpg", BLUE)]);
+    tiny_speech(&scene.path("speech"), &tiny_labels()[..1]).unwrap();
+    let settings = [("speech-engine", "auto"), ("speech-cache", "made")];
+    scene.run(&settings).expect(0, &["says: red", "says: blue"]);
+    assert_eq!(scene.heard(), ["001-red.wav", "002-blue.wav"]);
+    let clip = std::fs::read(scene.path("speech/clips/0.wav")).unwrap();
+    assert_eq!(std::fs::read(scene.path("heard/001-red.wav")).unwrap(), clip, "a clip comes first");
+    assert!(std::fs::read(scene.path("heard/002-blue.wav")).unwrap().len() > 4000);
+    assert!(!crate::scene::names(&scene.path("made")).is_empty(), "what was made is kept");
+    std::fs::create_dir(scene.path("maps")).unwrap();
+    std::fs::write(scene.path("maps/de.json"), r#"{"language": "de", "default": "Das ist {label}"}"#)
+        .unwrap();
+    let german = [("speech-maps", "maps"), ("language", "de"), ("speech-engine", "espeak-ng")];
+    scene.run(&german).expect(0, &["says: Das ist red", "says: Das ist blue"]);
+}
+
+#[test]
 fn a_clip_that_is_not_a_wav_is_reported_and_treated_as_missing() {
     let scene = Scene::new(&[("1.jpg", RED), ("2.jpg", BLUE)]);
     replace_clip(&scene.path("speech"), 2, b"ID3 an MP3 by its name").unwrap();

@@ -52,7 +52,7 @@ fn an_image_without_a_voice_may_name_the_folder_of_clips_all_the_same() {
     let run = Run::of(
         scene
             .bare()
-            .args(["--model=model", "--source=dir:frames", "--speaker=wav:heard"])
+            .args(["--model=model", "--source=dir:frames", "--speaker=wav:heard", "--speech-engine=off"])
             .env("MYNAH_SPEECH", "missing")
             .output()
             .unwrap(),
