@@ -144,3 +144,28 @@ pub(crate) fn oci(root: &Path, layout: &Path, tag: &str, scratch: &Path) -> Resu
     }
     Ok(())
 }
+
+/// A client written for the Custom Vision container is answered by the device at `host`.
+pub(crate) fn container_client(root: &Path, host: &str, pictures: &[String]) -> Result<()> {
+    if !present("requests", Command::new(python()).args(["-c", "import requests"]))? {
+        return Ok(());
+    }
+    let script = root.join("tests/judges/container_client.py").display().to_string();
+    let arguments = [script.as_str(), host].into_iter().chain(pictures.iter().map(String::as_str));
+    let output = run(root, python(), arguments, &[])?;
+    crate::say(String::from_utf8_lossy(&output.stdout).trim_end());
+    Ok(())
+}
+
+/// The live page at `url` looks right in a browser; its pictures are left in `out`.
+pub(crate) fn page(root: &Path, url: &str, out: &Path) -> Result<()> {
+    if !present("chromedriver", Command::new("chromedriver").arg("--version"))?
+        || !present("pillow", Command::new(python()).args(["-c", "import PIL, numpy"]))?
+    {
+        return Ok(());
+    }
+    let script = root.join("tests/judges/page_fits.py").display().to_string();
+    let output = run(root, python(), [&script, url, &out.display().to_string()], &[])?;
+    crate::say(String::from_utf8_lossy(&output.stdout).trim_end());
+    Ok(())
+}
