@@ -79,6 +79,14 @@ fn the_default_template_pins_the_image_and_gives_it_camera_and_sound() {
         .map(|d| d["PathOnHost"].as_str().unwrap())
         .collect();
     assert_eq!(devices, ["/dev/video0", "/dev/snd"]);
+    // It speaks with Edge Hub, and what waits for it outlives the container, in a folder the module may write to.
+    let env = |name: &str| {
+        document.pointer(&format!("{AGENT}/modules/mynah-runtime/env/{name}/value")).unwrap().clone()
+    };
+    assert_eq!((env("MYNAH_HUB"), env("MYNAH_SOURCE")), (json!("edge"), json!("v4l2:")));
+    let state = crate::oci::runtime_image::STATE;
+    assert_eq!(options["HostConfig"]["Binds"], json!([format!("mynah-state:{state}")]));
+    assert_eq!(env("MYNAH_SPOOL"), json!(format!("{state}/spool")));
     assert!(generated.json.ends_with(b"}\n") && !generated.json.contains(&b'\r'));
     let again = filled(DEFAULT_TEMPLATE.as_bytes(), None).unwrap();
     assert_eq!(again, generated);

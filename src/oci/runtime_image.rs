@@ -10,6 +10,7 @@ use mynah_contracts::{Artifact as _, FileRef, ModelCard, Monitor, Platform, Plat
 
 use super::OciError;
 use super::base::BaseImage;
+use super::entry_path::EntryPath;
 use super::image::{Created, ImageParts};
 use super::layer::{Layer, Owner, Source};
 use super::layer_cache::LayerCache;
@@ -25,8 +26,11 @@ pub const MODEL: &str = "/usr/share/mynah/model";
 /// The clips' place in the image.
 pub const SPEECH: &str = "/usr/share/mynah/speech";
 
+/// Where the program may write: a volume mounted here begins with this folder's owner.
+pub const STATE: &str = "/var/lib/mynah";
+
 /// The user the program runs as: any number that is nobody's, since it needs no rights of its own.
-const USER: &str = "10001";
+const USER: u32 = 10001;
 
 /// Everything an image of one platform is made of.
 pub struct Contents<'a> {
@@ -78,7 +82,7 @@ impl Contents<'_> {
             None => BaseImage::scratch(self.platform).config,
         };
         config.config = RunConfig {
-            user: Some(USER.into()),
+            user: Some(USER.to_string()),
             env: config.config.env,
             entrypoint: vec![PROGRAM.into()],
             working_dir: Some("/".into()),
@@ -119,6 +123,9 @@ impl Contents<'_> {
         let mut layer = self.empty_layer();
         let source = Source::File { path: self.program.to_owned(), expected: None };
         layer.add_file(inside(PROGRAM), 0o755, source)?;
+        let state = EntryPath::parse(inside(STATE).as_bytes())
+            .map_err(|problem| OciError::UnsafeEntry { entry: STATE.into(), problem: problem.to_string() })?;
+        layer.put_folder(state, 0o755, Owner { uid: USER, gid: USER });
         Ok(layer)
     }
 
