@@ -188,7 +188,7 @@ fn wish(world: &World, folder: &Path, signature: Option<String>) -> Result<Value
     let card = fs::read(folder.join("model.json"))?;
     let address = serve_folder(folder.to_owned())?;
     let signature = signature.unwrap_or_else(|| world.signer.sign(&card));
-    let sha256 = Sha256Digest::of(&card).hex().to_string();
+    let sha256 = Sha256Digest::of(&card).hex();
     Ok(
         json!({ "model": { "url": format!("{address}/model.json"), "sha256": sha256, "signature": signature } }),
     )

@@ -177,7 +177,7 @@ async fn connection(
                         tracing::info!("connected to the hub `{}`", broker.name());
                         connection.greet().await?;
                     }
-                    event => connection.event(event, &answers)?,
+                    event => connection.event(event, &answers),
                 }
             }
             Some((topic, body)) = answered.recv() => {
@@ -284,11 +284,7 @@ impl Connection<'_> {
         Ok(self.client.try_publish(topic, QoS::AtMostOnce, keep, body.to_string())?)
     }
 
-    fn event(
-        &mut self,
-        event: Event,
-        answers: &mpsc::UnboundedSender<(String, String)>,
-    ) -> Result<(), SessionError> {
+    fn event(&mut self, event: Event, answers: &mpsc::UnboundedSender<(String, String)>) {
         match event {
             // Only messages of the spool are acknowledged, and they leave in the order they were given.
             Event::Outgoing(Outgoing::Publish(packet)) if packet != 0 => {
@@ -316,7 +312,6 @@ impl Connection<'_> {
             }
             _ => {}
         }
-        Ok(())
     }
 
     fn message(&mut self, topic: &str, body: &[u8], answers: &mpsc::UnboundedSender<(String, String)>) {

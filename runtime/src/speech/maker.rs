@@ -58,15 +58,12 @@ impl Maker {
     /// # Errors
     /// No thread or no folder is to be had.
     pub(crate) fn start(engine: Engine, cache: Option<&Path>) -> std::io::Result<Self> {
-        let (folder, temporary) = match cache {
-            Some(folder) => {
-                std::fs::create_dir_all(folder)?;
-                (folder.to_owned(), None)
-            }
-            None => {
-                let temporary = tempfile::tempdir()?;
-                (temporary.path().to_owned(), Some(temporary))
-            }
+        let (folder, temporary) = if let Some(folder) = cache {
+            std::fs::create_dir_all(folder)?;
+            (folder.to_owned(), None)
+        } else {
+            let temporary = tempfile::tempdir()?;
+            (temporary.path().to_owned(), Some(temporary))
         };
         let desk = Arc::new(Desk::default());
         let (send, made) = channel();

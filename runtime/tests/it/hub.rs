@@ -90,6 +90,36 @@ fn a_module_is_set_by_its_twin_and_answers_methods() {
 }
 
 #[test]
+fn the_hub_changes_the_language_while_the_device_runs() {
+    let Some(broker) = broker() else { return };
+    let scene = Scene::new(&[("1.jpg", GREY)]);
+    std::fs::create_dir(scene.path("maps")).unwrap();
+    let german = r#"{"voice": "de-DE-KatjaNeural", "default": "Das ist {label}"}"#;
+    std::fs::write(scene.path("maps/german.json"), german).unwrap();
+    let hub = EdgeHub::of_module(&broker, json!({ "$version": 1 })).unwrap();
+    let child =
+        module(&scene, &broker, &[("source", "dir:frames?hold=1000&fps=20"), ("speech-maps", "maps")]);
+    let say = || hub.call("say", &json!({ "label": "red" })).unwrap().1["said"].clone();
+    assert_eq!(say(), "red");
+    for (version, language, code, said) in [
+        (2, json!("de"), 200, "Das ist red"),
+        (3, json!("xx"), 400, "red"),
+        (4, json!("de-DE"), 200, "Das ist red"),
+    ] {
+        hub.desire(version, &json!({ "language": language })).unwrap();
+        let answer = loop {
+            let answer = hub.reported("language").unwrap();
+            if answer["av"] == version {
+                break answer;
+            }
+        };
+        assert_eq!(answer["ac"], code, "{answer}");
+        assert_eq!(say(), said);
+    }
+    end(child);
+}
+
+#[test]
 fn what_was_seen_while_the_hub_was_away_arrives_in_order() {
     let Some(mut broker) = broker() else { return };
     let names: Vec<String> = (0..40).map(|number| format!("{number}.jpg")).collect();

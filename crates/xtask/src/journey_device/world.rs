@@ -300,7 +300,7 @@ impl World {
         let mut seen = HashSet::new();
         let arrived: Vec<&Value> =
             self.delivered.iter().filter(|value| seen.insert(value.to_string())).collect();
-        let got: HashSet<String> = arrived.iter().map(|value| value.to_string()).collect();
+        let got: HashSet<String> = arrived.iter().map(ToString::to_string).collect();
         let missing = |value: &&Value| !self.excused.contains(value) || got.contains(&value.to_string());
         let promised: Vec<&Value> = self.promised.iter().filter(missing).collect();
         if arrived != promised {
