@@ -3,6 +3,7 @@
 
 #[cfg(test)]
 mod day;
+mod error;
 mod model;
 mod remote;
 
@@ -14,12 +15,11 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use mynah_contracts::{
-    DeviceState, DeviceStatus, Diagnosis, Fault, FaultKind, Label, Sha256Digest, Sighting, error_chain,
-};
+use mynah_contracts::{DeviceState, DeviceStatus, Fault, Label, Sha256Digest, Sighting, error_chain};
 use mynah_model::ModelPackage;
 use mynah_photo::RgbImage;
 
+use self::error::RunError;
 use crate::board::{Board, Picture, Word};
 use crate::clock::{Clock, rfc3339};
 use crate::decide::{Decider, MotionGate};
@@ -44,57 +44,6 @@ pub enum Ending {
     SourceEnded,
     /// Someone asked to stop; the frame at hand was finished.
     Stopped(StopReason),
-}
-
-/// What went wrong over a whole run.
-#[derive(Debug, thiserror::Error)]
-enum RunError {
-    #[error("cannot use the folder `{folder}` for models")]
-    Store {
-        folder: PathBuf,
-        #[source]
-        source: std::io::Error,
-    },
-    #[error("cannot use the folder `{folder}` for pictures to review")]
-    Review {
-        folder: PathBuf,
-        #[source]
-        source: std::io::Error,
-    },
-    #[error("cannot make clips on this device")]
-    Engine(#[source] std::io::Error),
-    #[error("none of the {unreadable} frames could be read")]
-    NothingSeen { unreadable: u64 },
-    #[error("{lost} of {frames} sightings were lost")]
-    SightingsLost {
-        lost: u64,
-        frames: u64,
-        #[source]
-        last: SightingsError,
-    },
-}
-
-impl Diagnosis for RunError {
-    fn kind(&self) -> FaultKind {
-        match self {
-            Self::NothingSeen { .. } | Self::Store { .. } | Self::Review { .. } | Self::Engine(_) => {
-                FaultKind::BadInput
-            }
-            Self::SightingsLost { .. } => FaultKind::Failed,
-        }
-    }
-
-    fn hint(&self) -> Option<String> {
-        match self {
-            Self::Store { .. } => Some("name a folder this user may write to: `--model-store DIR`".into()),
-            Self::Review { .. } => Some("name a folder this user may write to: `--review DIR`".into()),
-            Self::Engine(_) => Some(
-                "name a folder this user may write to: `--speech-cache DIR`, or `--speech-engine off`".into(),
-            ),
-            Self::NothingSeen { .. } => Some("the lines above say what is wrong with each frame".into()),
-            Self::SightingsLost { last, .. } => last.hint(),
-        }
-    }
 }
 
 /// What the device was started with; kept, since the settings can be read again.

@@ -298,6 +298,7 @@ fn odd_names_are_names_and_what_is_no_photo_is_told_without_a_fetch() {
     place.put("pear/../up.jpg", &jpeg(500));
     place.put("loose.jpg", &jpeg(501));
     place.put("pear/.hidden.jpg", &jpeg(502));
+    place.put("_review/2026-01-02/1.jpg", &jpeg(503));
     place.storage.put_folder_marker("fruit/pear");
     place.storage.put_folder_marker("fruit/plum/");
     place.storage.put_folder_marker("fruit/pear/deep");

@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use mynah_contracts::{Label, SkipReason, Skipped, colliding};
+use mynah_contracts::{Label, REVIEW_FOLDER, SkipReason, Skipped, colliding};
 
 use super::error::ImportError;
 use super::inspect::Inspected;
@@ -192,11 +192,12 @@ fn list(folder: &Path, source: &str) -> Result<Vec<Entry>, ImportError> {
     Ok(entries)
 }
 
-/// Hidden names, and what operating systems and archivers leave behind.
+/// Hidden names, what operating systems and archivers leave behind, and what devices hand over to be labelled.
 pub(super) fn is_passed_over(name: &OsStr) -> bool {
     let bytes = name.as_encoded_bytes();
     bytes.starts_with(b".")
         || bytes == b"__MACOSX"
+        || bytes == REVIEW_FOLDER.as_bytes()
         || bytes.eq_ignore_ascii_case(b"thumbs.db")
         || bytes.eq_ignore_ascii_case(b"desktop.ini")
 }
@@ -231,6 +232,7 @@ mod tests {
             "apple/.DS_Store",
             "apple/Thumbs.db",
             "__MACOSX/apple/1.jpg",
+            "_review/2026-01-02/1.jpg",
             "Ünïcode/no.png",
         ]);
         fs::create_dir(root.path().join("empty: and no label")).unwrap();

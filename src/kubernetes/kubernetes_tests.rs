@@ -93,7 +93,13 @@ fn the_default_manifest_is_the_golden_file() {
     insta::assert_snapshot!("default", yaml);
     let list: Value = serde_json::from_slice(&render(&converted.objects, Form::Json).unwrap()).unwrap();
     assert_eq!(list["items"].as_array().unwrap(), &converted.objects);
-    assert!(converted.warnings.len() == 1 && converted.warnings[0].starts_with("routes have no counterpart"));
+    let warned = |says: &str| converted.warnings.iter().any(|warning| warning.contains(says));
+    assert!(
+        warned("routes have no counterpart") && warned("`MYNAH_HUB` is `edge`"),
+        "{:?}",
+        converted.warnings
+    );
+    assert_eq!(converted.warnings.len(), 2);
 }
 
 #[test]

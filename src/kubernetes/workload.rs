@@ -10,6 +10,10 @@ use super::storage::{AUDIO_GROUP, Storage, VIDEO_GROUP};
 use super::{Writer, labels, name, selector, set};
 use crate::manifest::secret;
 
+/// The runtime's setting for its hub, and the value that only a device of IoT Edge can fulfil.
+const HUB: &str = "MYNAH_HUB";
+const EDGE: &str = "edge";
+
 /// Where a module finds its desired properties as a file.
 const TWIN_FOLDER: &str = "/etc/mynah/twin";
 
@@ -129,6 +133,13 @@ impl Workload<'_> {
         }
         for (name, entry) in self.module.env.iter().flatten() {
             all.insert(name.to_string(), entry.value.to_string());
+        }
+        if all.get(HUB).is_some_and(|hub| hub == EDGE) {
+            all.remove(HUB);
+            let what = format!(
+                "`{HUB}` is `{EDGE}`, which a cluster does not have: it is left out; name a broker or `device`"
+            );
+            writer.notes.warn(self.name, what);
         }
         let mut settings = Settings::default();
         let secrets = format!("{}-secrets", self.label);

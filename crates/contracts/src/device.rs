@@ -4,6 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Artifact, Label, SchemaVersion, Sha256Digest};
 
+/// The folder into which devices upload pictures for people to label. It is no label: an import passes it over.
+pub const REVIEW_FOLDER: &str = "_review";
+
 /// What the device made of one frame; one line of `sightings.jsonl`.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]

@@ -41,7 +41,7 @@ pub use dataset::{
     SnapshotBlob,
 };
 pub use deployment::{DeployTarget, DeployedModule, DeploymentRecord, HubDeployment};
-pub use device::{DeviceState, DeviceStatus, Sighting};
+pub use device::{DeviceState, DeviceStatus, REVIEW_FOLDER, Sighting};
 pub use digest::{DigestParseError, Hasher, Sha256Digest};
 pub use evaluation::{CalibrationBin, Evaluation, EvaluationSummary, LabelScore, Mistake};
 pub use fault::{Cancelled, Diagnosis, Fault, FaultKind, error_chain};

@@ -421,11 +421,12 @@ mod tests {
         spool.delivered(0);
         assert_eq!((spool.waiting(), texts(&spool)), (2, vec!["b".into(), "c".into()]));
         std::fs::create_dir(folder.path().join(format!("{:020}.log", 1))).unwrap();
-        assert!(spool.push(&[b'x'; MAX_MESSAGE]).is_ok() && spool.refusal().is_some());
+        let large = vec![b'x'; MAX_MESSAGE];
+        assert!(spool.push(&large).is_ok() && spool.refusal().is_some());
         for _ in 0..3 {
-            let _ = spool.push(&[b'x'; MAX_MESSAGE]);
+            let _ = spool.push(&large);
         }
-        let error = spool.push(&[b'x'; MAX_MESSAGE]).unwrap_err().to_string();
+        let error = spool.push(&large).unwrap_err().to_string();
         assert!(error.contains("no more may wait in memory") && spool.dropped() > 0, "{error}");
         for number in [0, 1] {
             std::fs::remove_dir(folder.path().join(format!("{number:020}.log"))).unwrap();

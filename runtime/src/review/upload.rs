@@ -6,6 +6,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use mynah_contracts::REVIEW_FOLDER;
+
 use super::{forget, paths, waiting};
 use crate::secret::Secret;
 use crate::web;
@@ -17,9 +19,6 @@ const FIRST_WAIT: Duration = Duration::from_secs(10);
 const LONGEST_WAIT: Duration = Duration::from_mins(15);
 /// The version of the service's interface.
 const VERSION: &str = "2021-12-02";
-/// The folder in the container.
-const FOLDER: &str = "_review";
-
 /// A container and the right to write to it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Container {
@@ -148,8 +147,8 @@ fn upload_all(folder: &Path, container: &Container) -> Result<(), String> {
 /// The folder of a day: `_review/2026-01-02`.
 fn day(name: &str) -> String {
     match (name.get(..4), name.get(4..6), name.get(6..8)) {
-        (Some(year), Some(month), Some(day)) => format!("{FOLDER}/{year}-{month}-{day}"),
-        _ => FOLDER.to_owned(),
+        (Some(year), Some(month), Some(day)) => format!("{REVIEW_FOLDER}/{year}-{month}-{day}"),
+        _ => REVIEW_FOLDER.to_owned(),
     }
 }
 

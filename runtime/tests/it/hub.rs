@@ -4,7 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use mynah_testkit::edge::{DEVICE, EdgeHub, GENERATION, HUB, MODULE, Mosquitto, security_daemon};
+use mynah_testkit::edge::{EdgeHub, Mosquitto, module_environment, security_daemon};
 use mynah_testkit::{BLUE, GREEN, GREY, RED};
 use serde_json::{Value, json};
 
@@ -35,13 +35,7 @@ pub(crate) fn module(scene: &Scene, broker: &Mosquitto, changes: &[(&str, &str)]
     settings.extend(changes);
     scene
         .runtime(&settings)
-        .env("IOTEDGE_WORKLOADURI", format!("unix://{}", socket.display()))
-        .env("IOTEDGE_APIVERSION", "2022-08-03")
-        .env("IOTEDGE_GATEWAYHOSTNAME", "localhost")
-        .env("IOTEDGE_IOTHUBHOSTNAME", HUB)
-        .env("IOTEDGE_DEVICEID", DEVICE)
-        .env("IOTEDGE_MODULEID", MODULE)
-        .env("IOTEDGE_MODULEGENERATIONID", GENERATION)
+        .envs(module_environment(&socket))
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()

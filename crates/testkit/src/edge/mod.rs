@@ -9,11 +9,26 @@ pub use daemon::security_daemon;
 pub use hub::{EdgeHub, is_telemetry, reported};
 pub use mosquitto::Mosquitto;
 
+use std::path::Path;
+
 /// The device of the doubles.
 pub const DEVICE: &str = "pi";
 /// Its module.
 pub const MODULE: &str = "cam";
 /// Which start of the module it is.
-pub const GENERATION: &str = "7";
+const GENERATION: &str = "7";
 /// The IoT Hub it belongs to.
-pub const HUB: &str = "hub.example";
+const HUB: &str = "hub.example";
+
+/// What the agent tells the module by its environment; `socket` is the security daemon's.
+pub fn module_environment(socket: &Path) -> [(&'static str, String); 7] {
+    [
+        ("IOTEDGE_WORKLOADURI", format!("unix://{}", socket.display())),
+        ("IOTEDGE_APIVERSION", "2022-08-03".into()),
+        ("IOTEDGE_GATEWAYHOSTNAME", "localhost".into()),
+        ("IOTEDGE_IOTHUBHOSTNAME", HUB.into()),
+        ("IOTEDGE_DEVICEID", DEVICE.into()),
+        ("IOTEDGE_MODULEID", MODULE.into()),
+        ("IOTEDGE_MODULEGENERATIONID", GENERATION.into()),
+    ]
+}

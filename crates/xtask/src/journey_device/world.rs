@@ -12,9 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use mynah_contracts::{DeviceStatus, from_json};
 use mynah_testkit::camera::NetworkCamera;
-use mynah_testkit::edge::{
-    DEVICE, EdgeHub, GENERATION, HUB, MODULE, Mosquitto, is_telemetry, reported, security_daemon,
-};
+use mynah_testkit::edge::{EdgeHub, Mosquitto, is_telemetry, module_environment, reported, security_daemon};
 use mynah_testkit::{GREY, ModelSigner, tiny_labels, tiny_model_package, tiny_speech};
 use serde_json::{Map, Value, json};
 
@@ -121,13 +119,7 @@ impl World {
             .args(settings.iter().map(|(name, value)| format!("--{name}={value}")))
             .env_clear()
             .env("PATH", "/usr/bin:/bin")
-            .env("IOTEDGE_WORKLOADURI", format!("unix://{}", self.folder.join("workload.sock").display()))
-            .env("IOTEDGE_APIVERSION", "2022-08-03")
-            .env("IOTEDGE_GATEWAYHOSTNAME", "localhost")
-            .env("IOTEDGE_IOTHUBHOSTNAME", HUB)
-            .env("IOTEDGE_DEVICEID", DEVICE)
-            .env("IOTEDGE_MODULEID", MODULE)
-            .env("IOTEDGE_MODULEGENERATIONID", GENERATION)
+            .envs(module_environment(&self.folder.join("workload.sock")))
             .current_dir(&self.folder)
             .stdout(Stdio::null())
             .stderr(File::create(self.log())?)
