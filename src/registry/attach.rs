@@ -61,24 +61,6 @@ pub(crate) struct Referrer {
 }
 
 impl Repository<'_> {
-    /// Attaches a document to the manifest `subject` of this repository. The same document twice is once.
-    ///
-    /// # Errors
-    /// When the registry refuses it.
-    pub(crate) async fn attach(
-        &self,
-        subject: &Descriptor,
-        attachment: &Attachment,
-    ) -> Result<Moved, RegistryError> {
-        let parts = futures::future::try_join(
-            self.put_empty(),
-            self.put_blob(attachment.media_type, &attachment.bytes),
-        );
-        let ((config, first), (document, second)) = parts.await?;
-        self.refer(subject, attachment, config, document).await?;
-        Ok(first.and(second))
-    }
-
     /// Sees to it that the repository has the configuration of artifacts that have none.
     ///
     /// # Errors

@@ -325,7 +325,12 @@ fn what_refers_to_an_image_is_listed_by_every_registry() {
         let attachment =
             Attachment { artifact_type: "test/kind", media_type: "test/document", bytes: b"{}".to_vec() };
         for _ in 0..2 {
-            block_on(&Quiet, repository.attach(&image.index, &attachment)).unwrap();
+            let attach = async {
+                let (config, _) = repository.put_empty().await?;
+                let (document, _) = repository.put_blob(attachment.media_type, &attachment.bytes).await?;
+                repository.refer(&image.index, &attachment, config, document).await
+            };
+            block_on(&Quiet, attach).unwrap();
         }
         let listed = block_on(&Quiet, repository.referrers(image.index.digest)).unwrap();
         let kinds: Vec<_> = listed.iter().map(|one| one.artifact_type.as_deref()).collect();
