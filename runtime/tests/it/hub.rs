@@ -93,6 +93,8 @@ fn the_hub_changes_the_language_while_the_device_runs() {
     let hub = EdgeHub::of_module(&broker, json!({ "$version": 1 })).unwrap();
     let child =
         module(&scene, &broker, &[("source", "dir:frames?hold=1000&fps=20"), ("speech-maps", "maps")]);
+    // It listens now.
+    hub.reported("status").unwrap();
     let say = || hub.call("say", &json!({ "label": "red" })).unwrap().1["said"].clone();
     assert_eq!(say(), "red");
     for (version, language, code, said) in [
