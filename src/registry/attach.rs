@@ -69,7 +69,8 @@ impl Repository<'_> {
         self.put_blob(EMPTY_TYPE, EMPTY).await
     }
 
-    /// Puts the manifest that attaches `document`, which the repository has, to `subject`.
+    /// Puts the manifest that attaches `document` to the manifest `subject` of this repository, which has both
+    /// `document` and `config`. The same document twice is once.
     ///
     /// # Errors
     /// When the registry refuses it.

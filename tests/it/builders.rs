@@ -134,7 +134,7 @@ fn a_builder_that_fails_lies_or_is_not_there_is_told() {
     fs::write(root.join("saved.tar"), saved("amd64")).unwrap();
     build(root, "docker").ill(2, &["nothing for linux/arm64", "linux/amd64"]);
     fs::write(root.join("saved.tar"), b"no archive").unwrap();
-    build(root, "docker").ill(2, &["saved.tar"]);
+    build(root, "docker").ill(1, &["cannot unpack", "saved.tar"]);
     program(root, "buildah", "echo \"$@\" > \"$HOME/asked\"\necho 'no such base' >&2\nexit 2\n");
     build(root, "buildah").ill(1, &["`buildah` failed", "no such base"]);
     let asked = fs::read_to_string(root.join("asked")).unwrap();

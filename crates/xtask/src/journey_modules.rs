@@ -31,8 +31,9 @@ const TOLERANCE: f32 = 1e-4;
 /// A photo the first model has not seen.
 const NEW_PHOTO: &str = "fish/fish9.jpg";
 
-/// Builds, pushes, fetches, runs; retrains and pushes again.
-pub(crate) fn modules() -> Result<()> {
+/// Builds, pushes, fetches, runs; retrains and pushes again. `words` are `[--programs DIR] [PLATFORM…]`.
+pub(crate) fn modules(words: &[&str]) -> Result<()> {
+    let Asked { platforms, ready } = Asked::parse(words)?;
     let root = fs::canonicalize(crate::root())?;
     for program in ["docker-registry", "htpasswd", "skopeo", "umoci", "qemu-aarch64", "qemu-arm"] {
         if !present(program, Command::new("sh").args(["-c", &format!("command -v {program}")]))? {
@@ -52,18 +53,31 @@ pub(crate) fn modules() -> Result<()> {
     } else {
         crate::base::assemble(&base)?;
     }
-    say("journey modules: the runtime for three platforms");
-    let programs = kept.join("programs");
-    Dist { platforms: Platform::ALL.to_vec(), runtime_only: true, quick: true, out: programs.clone() }
-        .build()?;
+    say("journey modules: the runtime for each platform");
+    let programs = if let Some(ready) = ready {
+        say(&format!("taken as it is: {}", ready.display()));
+        ready
+    } else {
+        let programs = kept.join("programs");
+        Dist { platforms: platforms.clone(), runtime_only: true, quick: true, out: programs.clone() }
+            .build()?;
+        programs
+    };
 
     let registry = DebianRegistry::start(scratch.path())?;
     let proxy = CountingProxy::start(registry.address())?;
-    let walk =
-        Walk { bin: built(&root, "release")?, root, base, programs, proxy, out: scratch.path().to_owned() };
+    let walk = Walk {
+        bin: built(&root, "release")?,
+        root,
+        base,
+        platforms,
+        programs,
+        proxy,
+        out: scratch.path().to_owned(),
+    };
     walk.first_photos()?;
 
-    say("journey modules: train, build for three platforms, push");
+    say("journey modules: train, build for each platform, push");
     walk.train()?;
     let first = walk.build()?;
     for image in &first.platforms {
@@ -110,11 +124,41 @@ pub(crate) fn modules() -> Result<()> {
     Ok(())
 }
 
+/// What was asked for.
+struct Asked {
+    platforms: Vec<Platform>,
+    /// A folder that `dist` wrote earlier.
+    ready: Option<PathBuf>,
+}
+
+impl Asked {
+    fn parse(words: &[&str]) -> Result<Self> {
+        let mut asked = Self { platforms: Vec::new(), ready: None };
+        let mut words = words.iter();
+        while let Some(word) = words.next() {
+            match *word {
+                "--programs" => {
+                    let folder = words.next().context("--programs needs a folder")?;
+                    asked.ready =
+                        Some(fs::canonicalize(folder).with_context(|| format!("cannot find {folder}"))?);
+                }
+                platform => asked.platforms.push(platform.parse()?),
+            }
+        }
+        if asked.platforms.is_empty() {
+            asked.platforms = Platform::ALL.to_vec();
+        }
+        asked.platforms.sort();
+        Ok(asked)
+    }
+}
+
 /// The folders of one walk, and the registry.
 struct Walk {
     root: PathBuf,
     bin: PathBuf,
     base: PathBuf,
+    platforms: Vec<Platform>,
     programs: PathBuf,
     proxy: CountingProxy,
     out: PathBuf,
@@ -167,7 +211,7 @@ impl Walk {
     }
 
     fn build(&self) -> Result<Module> {
-        let all = Platform::ALL.map(Platform::as_str).join(",");
+        let all = self.platforms.iter().map(|platform| platform.as_str()).collect::<Vec<_>>().join(",");
         let base = format!("oci:{}", self.base.join("mynah-base").display());
         let (programs, clips) = (self.programs.display().to_string(), self.root.join("samples/speech"));
         let clips = clips.display().to_string();

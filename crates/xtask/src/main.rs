@@ -7,8 +7,8 @@ mod dist;
 mod forms;
 mod journey;
 mod journey_azure;
-mod journey_modules;
 mod journey_device;
+mod journey_modules;
 mod journey_pipeline;
 mod judges;
 mod licences;
@@ -30,11 +30,12 @@ usage: cargo xtask <what>
   dist [--out DIR] [--quick] [--runtime-only] [PLATFORM…]
                       build what ships for linux/amd64, linux/arm64 and linux/arm/v7, or for those named
   journey embedded    walk the samples and every set of ../shared/datasets/dev, and have other programs judge
-  journey modules     build the samples' image for three platforms, push it, have others fetch it, run it on all three
   journey azure       walk from Blob Storage to a fleet against Azurite and doubles of Azure's services, killed on the way
   journey device [OUT]
                       an hour of faults for the device's runtime, in fast motion: camera, hub, sound, disk, models, power;
                       screenshots of its page are left in OUT (default: below the target folder)
+  journey modules [--programs DIR] [PLATFORM…]
+                      build the samples' image for three platforms, push it, have others fetch it and start it on each
   journey manifests   fill in the templates of ../shared/contracts, and have the published schemas judge
   crates [--check]    list the crates inside the device's program, or check that the list is up to date
   journey pipeline    pack the extension, walk the samples with its tasks under Node, and have every pipeline judged
@@ -56,9 +57,9 @@ fn main() -> ExitCode {
         ["dist", rest @ ..] => dist::Dist::parse(rest).and_then(|dist| dist.build()),
         ["journey", "embedded"] => journey::embedded(),
         ["journey", "azure"] => journey_azure::azure(),
-        ["journey", "modules"] => journey_modules::modules(),
         ["journey", "device"] => journey_device::device(None),
         ["journey", "device", out] => journey_device::device(Some(out.as_ref())),
+        ["journey", "modules", rest @ ..] => journey_modules::modules(rest),
         ["journey", "manifests"] => manifests::journey(),
         ["crates"] => crates::write(),
         ["crates", "--check"] => crates::check(),
