@@ -167,7 +167,7 @@ pub(super) fn gather(
 
 impl Gathered {
     /// What to record of the container, `inspected` holding one entry for each candidate of `scan`.
-    pub(super) fn snapshot(&self, scan: &Scan, inspected: &[Inspected]) -> Snapshot {
+    pub(super) fn snapshot(self, scan: &Scan, inspected: &[Inspected]) -> Snapshot {
         let digests: BTreeMap<&str, Sha256Digest> = scan
             .candidates
             .iter()
@@ -177,13 +177,13 @@ impl Gathered {
                 Inspected::Unusable { .. } => None,
             })
             .collect();
-        let blobs = self.listed.blobs.iter().map(|blob| SnapshotBlob {
-            name: blob.name.clone(),
-            etag: blob.etag.clone(),
-            bytes: blob.bytes,
+        let blobs = self.listed.blobs.into_iter().map(|blob| SnapshotBlob {
             sha256: digests.get(blob.name.as_str()).copied(),
+            name: blob.name,
+            etag: blob.etag,
+            bytes: blob.bytes,
         });
-        Snapshot { source: self.listed.source.clone(), blobs: blobs.collect() }
+        Snapshot { source: self.listed.source, blobs: blobs.collect() }
     }
 }
 
@@ -300,14 +300,17 @@ struct Jobs<'a> {
 impl Jobs<'_> {
     /// Fetches what `scan` has not settled.
     async fn fetch_all(self, scan: &Scan, listed: &Listed) -> Result<(), ImportError> {
-        let blobs: BTreeMap<&str, &Blob> =
-            listed.blobs.iter().map(|blob| (blob.name.as_str(), blob)).collect();
+        // They are ordered by name.
+        let blob = |name: &str| {
+            let place = listed.blobs.binary_search_by(|blob| blob.name.as_str().cmp(name)).ok()?;
+            listed.blobs.get(place)
+        };
         let wanted: Vec<(usize, &Candidate, &Blob)> = scan
             .candidates
             .iter()
             .enumerate()
             .filter(|(_, candidate)| candidate.settled.is_none())
-            .filter_map(|(place, candidate)| Some((place, candidate, *blobs.get(candidate.source.as_str())?)))
+            .filter_map(|(place, candidate)| Some((place, candidate, blob(&candidate.source)?)))
             .collect();
         if wanted.is_empty() {
             return Ok(());

@@ -322,6 +322,34 @@ fn odd_names_are_names_and_what_is_no_photo_is_told_without_a_fetch() {
 }
 
 #[test]
+fn a_hundred_thousand_blobs_are_listed_by_pages_and_only_photos_are_fetched() {
+    let place = Place::new();
+    for number in 0..100_000 {
+        place.storage.put(&format!("fruit/pear/many/{number:06}.jpg"), b"", None);
+    }
+    let imported = place.import("out").unwrap();
+    assert_eq!((imported.fetched, imported.dataset.photos.len()), (12, 12));
+    assert_eq!(imported.dataset.skipped.len(), 100_000);
+    assert!(imported.dataset.skipped.iter().all(|skipped| skipped.reason == SkipReason::Empty));
+    assert_eq!(place.asked(), (21, 12));
+    let again = place.import("out").unwrap();
+    assert_eq!((again.fetched, again.changed), (0, false));
+    assert_eq!(place.asked(), (42, 12));
+}
+
+#[test]
+fn fetched_photos_are_no_longer_shared_with_anything_once_the_dataset_stands() {
+    let place = Place::new();
+    let dataset = place.import("out").unwrap().dataset;
+    assert_whole(&place.out("out"));
+    for photo in &dataset.photos {
+        use std::os::unix::fs::MetadataExt as _;
+        let file = photo.file.below(&place.out("out"));
+        assert_eq!(fs::metadata(&file).unwrap().nlink(), 1, "{}", file.display());
+    }
+}
+
+#[test]
 fn names_that_cannot_be_labels_are_told_before_anything_is_fetched() {
     let place = Place::new();
     place.put("a:b/1.jpg", &jpeg(1));

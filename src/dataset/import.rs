@@ -1,10 +1,10 @@
 //! The import itself: what is looked at, copied and written, in which order.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use mynah_contracts::{Cancelled, Dataset, Label, Monitor, Photo, Skipped, to_json};
+use mynah_contracts::{Cancelled, Dataset, Label, Monitor, Photo, Skipped};
 use mynah_photo::{Limits, RgbImage, decode, file, thumbnail};
 use rayon::prelude::*;
 use tempfile::TempPath;
@@ -143,23 +143,24 @@ fn make(
     found: Found,
     monitor: &dyn Monitor,
 ) -> Result<Imported, ImportError> {
-    let Found { scan: found, gathered, thumbnails } = found;
+    let Found { scan: mut found, gathered, thumbnails } = found;
     let inspected = {
         let known = Known::from(previous);
         let counted = Counted::new(monitor, "looking at photos", found.candidates.len());
         found
             .candidates
-            .par_iter()
+            .par_iter_mut()
             .map(|candidate| {
                 counted.next()?;
-                Ok(match &candidate.settled {
-                    Some(inspected) => inspected.clone(),
+                Ok(match candidate.settled.take() {
+                    Some(inspected) => inspected,
                     None => inspect(candidate, &known, &request.limits, &thumbnails),
                 })
             })
             .collect::<Result<Vec<_>, ImportError>>()?
     };
-    let snapshot = gathered.as_ref().map(|gathered| gathered.snapshot(&found, &inspected));
+    let fetched = gathered.as_ref().map_or(0, |gathered| gathered.fetched);
+    let snapshot = gathered.map(|gathered| gathered.snapshot(&found, &inspected));
     let sorted = sort_out(&found, inspected);
     if !request.strict {
         warn_of_defects(&sorted.skipped);
@@ -169,8 +170,15 @@ fn make(
     dataset.snapshot = snapshot;
     warn_of_likeness(&dataset, &alike);
 
+    // Of a container with many other files only the photos are needed from here on.
+    let paths: BTreeMap<String, PathBuf> = found
+        .candidates
+        .into_iter()
+        .filter(|candidate| !candidate.path.as_os_str().is_empty())
+        .map(|candidate| (candidate.source, candidate.path))
+        .collect();
     store.begin()?;
-    let copied = copy(store, &dataset, &found, monitor)?;
+    let copied = copy(store, &dataset, &paths, monitor)?;
     let sheets = render_sheets(store, &dataset, previous, &thumbnails, &request.limits, monitor)?;
     // A sheet that is out of date goes before the record changes and comes after: whenever this process dies,
     // a sheet that is there shows what the record says.
@@ -179,7 +187,7 @@ fn make(
     }
     let rewritten = previous != Some(&dataset);
     if rewritten {
-        store.commit(&to_json(&dataset))?;
+        store.commit(&dataset)?;
     }
     let changed_sheets = !sheets.is_empty();
     for (temporary, path) in sheets {
@@ -187,24 +195,23 @@ fn make(
     }
     let removed = store.clear(&dataset)?;
     let changed = rewritten || copied > 0 || removed > 0 || changed_sheets;
-    let fetched = gathered.map_or(0, |gathered| gathered.fetched);
     Ok(Imported { dataset, fetched, copied, removed, changed })
 }
 
 /// Copies the photos that are not there yet; tells how many.
-fn copy(store: &Store, dataset: &Dataset, found: &Scan, monitor: &dyn Monitor) -> Result<u64, ImportError> {
-    let paths: BTreeMap<&str, &Path> = found
-        .candidates
-        .iter()
-        .map(|candidate| (candidate.source.as_str(), candidate.path.as_path()))
-        .collect();
+fn copy(
+    store: &Store,
+    dataset: &Dataset,
+    paths: &BTreeMap<String, PathBuf>,
+    monitor: &dyn Monitor,
+) -> Result<u64, ImportError> {
     let counted = Counted::new(monitor, "copying photos", dataset.photos.len());
     dataset
         .photos
         .par_iter()
         .map(|photo| {
             counted.next()?;
-            match paths.get(photo.source.as_str()) {
+            match paths.get(&photo.source) {
                 Some(path) if !store.holds(photo) => store.copy(photo, path).map(|()| 1),
                 _ => Ok(0),
             }

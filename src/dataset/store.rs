@@ -8,7 +8,7 @@ use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use mynah_contracts::{Artifact as _, Dataset, Photo, Sha256Digest, from_json};
+use mynah_contracts::{Artifact as _, Dataset, Photo, Sha256Digest, from_json, write_json};
 use tempfile::{NamedTempFile, TempPath};
 
 use super::CONTACT_SHEETS;
@@ -82,11 +82,17 @@ impl Store {
 
     /// Copies the photo's bytes from `from`, which must still be what was looked at.
     pub(super) fn copy(&self, photo: &Photo, from: &Path) -> Result<(), ImportError> {
+        let to = photo.file.below(&self.out);
+        // What was fetched is nobody else's to write to: a second name is enough, where the file system has such.
+        if from.starts_with(self.fetched())
+            && let Ok(linked) = self.linked(&to, from)
+        {
+            return persist(linked, &to);
+        }
         let bytes = fs::read(from).map_err(ImportError::io("read", from))?;
         if Sha256Digest::of(&bytes) != photo.sha256 {
             return Err(ImportError::Changed { path: from.to_path_buf() });
         }
-        let to = photo.file.below(&self.out);
         persist(self.temporary(&to, &bytes)?, &to)
     }
 
@@ -115,12 +121,21 @@ impl Store {
         Ok(file.into_temp_path())
     }
 
-    /// Makes `dataset.json` say `bytes`, for good even if the power fails.
-    pub(super) fn commit(&self, bytes: &[u8]) -> Result<(), ImportError> {
+    /// A second name for `from`, a temporary one beside `to`.
+    fn linked(&self, to: &Path, from: &Path) -> io::Result<TempPath> {
+        let folder = to.parent().unwrap_or(&self.out);
+        fs::create_dir_all(folder)?;
+        let linked =
+            tempfile::Builder::new().prefix(TEMPORARY).make_in(folder, |path| fs::hard_link(from, path))?;
+        Ok(linked.into_temp_path())
+    }
+
+    /// Makes `dataset.json` say `dataset`, for good even if the power fails.
+    pub(super) fn commit(&self, dataset: &Dataset) -> Result<(), ImportError> {
         let to = self.out.join(DATASET_FILE);
         let cannot = |error| ImportError::io("write", &to)(error);
-        let mut file = temporary_file(&self.out).map_err(cannot)?;
-        file.write_all(bytes).map_err(cannot)?;
+        let file = temporary_file(&self.out).map_err(cannot)?;
+        write_json(dataset, file.as_file()).map_err(cannot)?;
         file.as_file().sync_all().map_err(cannot)?;
         persist(file.into_temp_path(), &to)?;
         sync_folder(&self.out).map_err(cannot)

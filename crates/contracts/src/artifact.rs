@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
@@ -126,6 +127,17 @@ pub fn to_json<A: Artifact>(artifact: &A) -> Vec<u8> {
     let mut bytes = serde_json::to_vec_pretty(artifact).unwrap_or_default();
     bytes.push(b'\n');
     bytes
+}
+
+/// Writes an artifact as [`to_json`] has it, without ever holding all of its text.
+///
+/// # Errors
+/// `out` does not take it.
+pub fn write_json<A: Artifact>(artifact: &A, out: impl io::Write) -> io::Result<()> {
+    let mut out = io::BufWriter::new(out);
+    serde_json::to_writer_pretty(&mut out, artifact)?;
+    out.write_all(b"\n")?;
+    out.flush()
 }
 
 /// The program that wrote an artifact.

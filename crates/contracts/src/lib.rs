@@ -35,7 +35,9 @@ mod speech_map;
 mod training;
 mod work;
 
-pub use artifact::{Artifact, ArtifactError, FileRef, RelativePath, SchemaVersion, Tool, from_json, to_json};
+pub use artifact::{
+    Artifact, ArtifactError, FileRef, RelativePath, SchemaVersion, Tool, from_json, to_json, write_json,
+};
 pub use dataset::{
     Dataset, FOLDS, ImageFormat, LabelCount, NearDuplicate, Photo, SkipReason, Skipped, Snapshot,
     SnapshotBlob,
