@@ -5,9 +5,9 @@
     python benches/blob.py --azurite PATH/TO/azurite-blob [--photos DIR] [--count 1000] [--runs 3] [--json FILE]
 
 Azurite (npm package `azurite`) serves the photos on this machine. Without --photos they are drawn: noise of about
-100 KB each. A round is: the SDK one by one, the SDK on a pool of threads, `curl` with the same addresses, an import
-into an empty folder, the same import again. Then a container that lists 1,000 and one that lists 100,000 blobs are
-imported, for the peak of memory. Ratios are of medians.
+100 KB each. A round is: the SDK one by one, the SDK on a pool of threads, the same with each photo looked at as an import looks at
+it, `curl` with the same addresses, an import into an empty folder, the same import again. Then a container that lists
+1,000 and one that lists 100,000 blobs are imported, for the peak of memory. Ratios are of medians.
 """
 
 import argparse
@@ -211,12 +211,12 @@ def main() -> None:
     endpoint = f"http://127.0.0.1:{port}/{ACCOUNT}"
     connection = f"DefaultEndpointsProtocol=http;AccountName={ACCOUNT};AccountKey={KEY};BlobEndpoint={endpoint};"
     environment = {"AZURE_STORAGE_CONNECTION_STRING": connection}
-    runs: dict[str, list[Run]] = {name: [] for name in ["simple", "parallel", "curl", "import", "again"]}
+    runs: dict[str, list[Run]] = {name: [] for name in ["simple", "parallel", "checked", "curl", "import", "again"]}
     try:
         signature = apart(work, "fill", connection, folder, names)
         for round_number in range(options.runs):
             out = work / f"out-{round_number}"
-            for way in ["simple", "parallel"]:
+            for way in ["simple", "parallel", "checked"]:
                 command = [sys.executable, str(PEER), way, CONTAINER, str(out / way)]
                 runs[way].append(measure(command, work / "peer.log", environment))
             curl_list(f"{endpoint}/{CONTAINER}", signature, names, out / "curl", work / "curl.conf")
@@ -247,6 +247,8 @@ def main() -> None:
         )
     print(f"SDK one by one / import:  {median['simple'] / median['import']:.2f} (aim 5)")
     print(f"SDK on threads / import:  {median['parallel'] / median['import']:.2f} (aim 1.5)")
+    print(f"the same, checked / import: {median['checked'] / median['import']:.2f}")
+    print(f"SDK one by one / curl:    {median['simple'] / median['curl']:.2f}")
     print(f"curl / import:            {median['curl'] / median['import']:.2f}")
     print(f"import / again:           {median['import'] / median['again']:.1f}")
     for total, run in peaks.items():

@@ -19,6 +19,7 @@ where
 {
     let mut command = Command::new(program);
     command.current_dir(folder).args(arguments).envs(env.iter().copied());
+    forget_this_package(&mut command);
     let shown = format!("{command:?}");
     let output = command.output().with_context(|| format!("cannot start {shown}"))?;
     if !output.status.success() {
@@ -30,6 +31,21 @@ where
         );
     }
     Ok(output)
+}
+
+/// What cargo told this program of its own package is not for a cargo that this program starts: build scripts that
+/// look at it would run again, and half of the crates be compiled anew, each time it is another's.
+fn forget_this_package(command: &mut Command) {
+    for (name, _) in std::env::vars_os() {
+        let own = name.to_str().is_some_and(|name| {
+            ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_CRATE_", "CARGO_BIN_"]
+                .iter()
+                .any(|start| name.starts_with(start))
+        });
+        if own {
+            command.env_remove(name);
+        }
+    }
 }
 
 /// The cargo that runs this program.
