@@ -77,12 +77,12 @@ fn except(list: &str) -> Vec<Regex> {
         warn!("AGENT_PROXYBYPASSLIST is no list of patterns: the agent's proxy is used for all addresses");
         Vec::new()
     });
-    let read = |pattern: &String| match RegexBuilder::new(pattern).case_insensitive(true).build() {
-        Ok(read) => Some(read),
-        Err(_) => {
+    let read = |pattern: &String| {
+        let read = RegexBuilder::new(pattern).case_insensitive(true).build().ok();
+        if read.is_none() {
             warn!("the pattern `{}` of AGENT_PROXYBYPASSLIST cannot be read", pattern.escape_debug());
-            None
         }
+        read
     };
     patterns.iter().filter_map(read).collect()
 }

@@ -133,7 +133,7 @@ fn arrived(walk: &Walk<'_>) -> Result<()> {
     let accuracy = training.cross_validation.summary.accuracy;
     ensure!(accuracy >= 0.9, "the accuracy is {accuracy}");
     let card: ModelCard = read(&walk.at("model").join(ModelCard::FILE))?;
-    let labels: Vec<&str> = card.labels.iter().map(|label| label.as_str()).collect();
+    let labels: Vec<&str> = card.labels.iter().map(mynah_contracts::Label::as_str).collect();
     ensure!(labels == LABELS, "the labels are {labels:?}");
     let modules: ModuleSet = read(&walk.at("images").join(ModuleSet::FILE))?;
     let module = modules.modules.first().context("no module was built")?;

@@ -127,11 +127,12 @@ pub(super) struct Dice {
 impl Dice {
     /// From `MYNAH_JOURNEY_SEED`, or from the clock: a seed of its own for each journey, which is printed.
     pub(super) fn new() -> Result<Self> {
-        let seed = match std::env::var("MYNAH_JOURNEY_SEED") {
-            Ok(seed) => {
-                seed.parse().with_context(|| format!("MYNAH_JOURNEY_SEED is `{seed}`, not a number"))?
+        let seed = match std::env::var_os("MYNAH_JOURNEY_SEED") {
+            Some(given) => {
+                let given = given.to_string_lossy();
+                given.parse().with_context(|| format!("MYNAH_JOURNEY_SEED is `{given}`, not a number"))?
             }
-            Err(_) => SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs(),
+            None => SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs(),
         };
         Ok(Self { seed, state: seed })
     }
