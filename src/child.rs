@@ -25,7 +25,7 @@ pub fn without_secrets(command: &mut Command) -> &mut Command {
 }
 
 /// Variables with which people hand credentials to the steps, beside the agent's.
-const CREDENTIALS: [&str; 6] = [
+pub(crate) const CREDENTIALS: [&str; 6] = [
     "SYSTEM_ACCESSTOKEN",
     "CUSTOM_VISION_KEY",
     "IOTHUB_CONNECTION_STRING",
@@ -234,7 +234,7 @@ impl Drop for Service {
 
 /// Starts a program that may have been written a moment ago: a process that was just forked elsewhere in
 /// this one may still hold the file open for writing, until it starts its own program.
-fn spawn(command: &mut Command) -> io::Result<Child> {
+pub(crate) fn spawn(command: &mut Command) -> io::Result<Child> {
     let deadline = Instant::now() + Duration::from_secs(2);
     loop {
         match command.spawn() {
@@ -250,7 +250,7 @@ fn spawn(command: &mut Command) -> io::Result<Child> {
 fn forward(stream: impl Read, last: &Mutex<VecDeque<String>>) {
     let mut lines = io::BufReader::new(stream);
     let mut line = Vec::new();
-    while read_line(&mut lines, &mut line).is_ok_and(|more| more) {
+    while read_line(&mut lines, &mut line, LINE_BYTES).is_ok_and(|more| more) {
         let text = String::from_utf8_lossy(&line).trim_end().to_owned();
         line.clear();
         if text.is_empty() {
@@ -265,8 +265,8 @@ fn forward(stream: impl Read, last: &Mutex<VecDeque<String>>) {
     }
 }
 
-/// Reads up to the end of a line, keeping no more than [`LINE_BYTES`] bytes of it. False at the end.
-fn read_line(reader: &mut impl io::BufRead, line: &mut Vec<u8>) -> io::Result<bool> {
+/// Reads up to the end of a line, keeping no more than `most` bytes of it. False at the end.
+pub(crate) fn read_line(reader: &mut impl io::BufRead, line: &mut Vec<u8>, most: usize) -> io::Result<bool> {
     let mut any = false;
     loop {
         let buffer = reader.fill_buf()?;
@@ -276,7 +276,7 @@ fn read_line(reader: &mut impl io::BufRead, line: &mut Vec<u8>) -> io::Result<bo
         any = true;
         let end = buffer.iter().position(|&byte| byte == b'\n');
         let taken = end.map_or(buffer.len(), |at| at + 1);
-        let room = LINE_BYTES.saturating_sub(line.len());
+        let room = most.saturating_sub(line.len());
         line.extend(buffer.iter().take(taken.min(room)));
         reader.consume(taken);
         if end.is_some() {
@@ -359,7 +359,7 @@ mod tests {
     fn a_line_without_an_end_is_cut() {
         let mut line = Vec::new();
         let mut reader = io::BufReader::new(io::repeat(b'x').take(100_000));
-        assert!(read_line(&mut reader, &mut line).unwrap());
+        assert!(read_line(&mut reader, &mut line, LINE_BYTES).unwrap());
         assert_eq!(line.len(), LINE_BYTES);
     }
 }

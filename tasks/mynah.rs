@@ -63,7 +63,8 @@ fn main() -> ExitCode {
                 .about("Work with pipelines that use the tasks")
                 .subcommand_required(true)
                 .arg_required_else_help(true)
-                .subcommand(pipeline::check_command()),
+                .subcommand(pipeline::check_command())
+                .subcommand(pipeline::run_command()),
         );
     let matches = match entry::parse(command, std::env::args_os()) {
         Ok(matches) => matches,
@@ -75,9 +76,11 @@ fn main() -> ExitCode {
         Some(("manifest", matches)) => matches
             .subcommand_matches("diff")
             .map_or(ExitCode::FAILURE, |matches| compare(matches, command::diff)),
-        Some(("pipeline", matches)) => matches
-            .subcommand_matches("check")
-            .map_or(ExitCode::FAILURE, |matches| compare(matches, pipeline::run_check)),
+        Some(("pipeline", matches)) => match matches.subcommand() {
+            Some(("check", matches)) => compare(matches, pipeline::run_check),
+            Some(("run", matches)) => run_pipeline(matches),
+            _ => ExitCode::FAILURE,
+        },
         _ => ExitCode::FAILURE,
     }
 }
@@ -116,6 +119,13 @@ fn walk(matches: &clap::ArgMatches) -> ExitCode {
         console.result(walk.run(&plan, &entry::context(&*console, &env)?)?.trim_end());
         Ok(())
     })
+}
+
+/// `mynah pipeline run FILE`.
+fn run_pipeline(matches: &clap::ArgMatches) -> ExitCode {
+    let env = Env::capture();
+    let console = entry::console(&env, matches);
+    entry::conclude(&*console, || pipeline::run_pipeline(matches, &*console, &env))
 }
 
 /// `mynah trace IMAGE`.

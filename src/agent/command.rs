@@ -54,16 +54,24 @@ pub fn neutralise(line: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
+/// A logging command, read as the agent reads it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Command {
+    /// Area and event in lower case, such as `task.setvariable`.
+    pub(crate) name: String,
+    properties: Vec<(String, String)>,
+    /// What follows the bracket.
+    pub(crate) data: String,
+}
 
-    /// A command's name, properties and data.
-    type Command = (String, Vec<(String, String)>, String);
+impl Command {
+    /// Whether a line holds what the agent takes for the beginning of a command.
+    pub(crate) fn begins_in(line: &str) -> bool {
+        line.to_ascii_lowercase().contains(START)
+    }
 
-    /// The agent's reader, as its source has it.
-    fn parse(line: &str) -> Option<Command> {
+    /// The command in a line, wherever it begins (agent source, `Command.TryParse`).
+    pub(crate) fn parse(line: &str) -> Option<Self> {
         let unescape = |text: &str| {
             text.replace("%3B", ";")
                 .replace("%0D", "\r")
@@ -71,9 +79,9 @@ mod tests {
                 .replace("%5D", "]")
                 .replace("%AZP25", "%")
         };
-        let start = line.to_lowercase().find("##vso[")?;
-        let end = start + line[start..].find(']')?;
-        let head = &line[start + 6..end];
+        // Lower case of ASCII alone: places in both texts are the same.
+        let start = line.to_ascii_lowercase().find(START)? + START.len();
+        let (head, data) = line.get(start..)?.split_once(']')?;
         let (name, properties) = head.split_once(' ').unwrap_or((head, ""));
         if name.split('.').filter(|part| !part.is_empty()).count() != 2 {
             return None;
@@ -81,10 +89,30 @@ mod tests {
         let properties = properties
             .split(';')
             .filter_map(|pair| pair.split_once('='))
-            .map(|(key, value)| (key.to_owned(), unescape(value)))
+            .map(|(key, value)| (key.trim().to_owned(), unescape(value)))
             .collect();
-        Some((name.to_owned(), properties, unescape(&line[end + 1..])))
+        Some(Self { name: name.to_ascii_lowercase(), properties, data: unescape(data) })
     }
+
+    /// A property, by its name in any letter case.
+    pub(crate) fn property(&self, name: &str) -> Option<&str> {
+        let found = self.properties.iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
+        found.map(|(_, value)| value.as_str())
+    }
+
+    /// Whether a property says true.
+    pub(crate) fn says(&self, name: &str) -> bool {
+        self.property(name).is_some_and(|value| value.eq_ignore_ascii_case("true"))
+    }
+}
+
+/// How a command begins, in lower case.
+const START: &str = "##vso[";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn task_libs_own_vectors() {
@@ -117,11 +145,11 @@ mod tests {
             // A carriage return before the escape codes' letters cannot be confused: `%` is escaped first.
             let line = command("task.setvariable", &[("variable", &value)], &data);
             prop_assert!(!line.contains(['\n', '\r']));
-            let (name, properties, read) = parse(&line).unwrap();
-            prop_assert_eq!(name, "task.setvariable");
-            prop_assert_eq!(read, data);
+            let read = Command::parse(&line).unwrap();
+            prop_assert_eq!(&*read.name, "task.setvariable");
+            prop_assert_eq!(&read.data, &data);
             if !value.is_empty() {
-                prop_assert_eq!(properties, vec![("variable".to_owned(), value)]);
+                prop_assert_eq!(read.property("Variable"), Some(&*value));
             }
         }
 

@@ -11,7 +11,7 @@ mod error;
 pub mod instruction;
 mod lines;
 pub mod parse;
-mod pattern;
+pub(crate) mod pattern;
 mod settings;
 mod words;
 

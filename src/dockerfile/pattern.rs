@@ -4,7 +4,7 @@ use super::error::Problem;
 
 /// A pattern, component by component.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Pattern {
+pub(crate) struct Pattern {
     components: Vec<Component>,
 }
 
@@ -25,7 +25,7 @@ enum Token {
 
 impl Pattern {
     /// Reads a pattern. Empty components and `.` mean nothing; `..` is the caller's business.
-    pub(super) fn parse(text: &str) -> Result<Self, Problem> {
+    pub(crate) fn parse(text: &str) -> Result<Self, Problem> {
         let components = text
             .split('/')
             .filter(|part| !matches!(*part, "" | "."))
@@ -42,7 +42,7 @@ impl Pattern {
     }
 
     /// Whether the path, component by component, is one of those meant.
-    pub(super) fn matches<S: AsRef<str>>(&self, path: &[S]) -> bool {
+    pub(crate) fn matches<S: AsRef<str>>(&self, path: &[S]) -> bool {
         greedy(
             &self.components,
             path,
@@ -155,7 +155,7 @@ pub(super) struct Ignore {
 
 impl Ignore {
     /// Reads the rules. The error names the line.
-    pub(super) fn parse(text: &str) -> Result<Self, (usize, Problem)> {
+    pub(crate) fn parse(text: &str) -> Result<Self, (usize, Problem)> {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let mut rules = Vec::new();
         for (index, line) in text.lines().enumerate() {

@@ -57,7 +57,7 @@ pub(super) enum Pool {
 }
 
 impl Pool {
-    fn of(node: &Node) -> Self {
+    pub(super) fn of(node: &Node) -> Self {
         if let Some(image) = node.text_of("vmImage") {
             return match image.to_ascii_lowercase() {
                 image if image.starts_with("ubuntu") => Self::X64,

@@ -19,6 +19,8 @@ pub struct Place {
 pub(super) struct Node {
     pub(super) content: Content,
     pub(super) place: Place,
+    /// Which file of several it stands in, where its reader reads several.
+    pub(super) source: usize,
 }
 
 /// What a value is. Scalars are text: what a pipeline means by one is up to its reader.
@@ -34,7 +36,31 @@ impl Node {
     /// Parses a document.
     pub(super) fn parse(text: &str) -> Result<Self, serde_saphyr::Error> {
         let text = text.strip_prefix('\u{FEFF}').unwrap_or(text);
-        serde_saphyr::from_str::<Spanned<Content>>(text).map(Self::from)
+        // Azure Pipelines reads YAML 1.2: `on` and `yes` are words, and so is `0755`.
+        let options = serde_saphyr::options! {
+            strict_booleans: true,
+            leading_zero_numbers_as_strings: true,
+            underscored_numbers_as_strings: true,
+        };
+        serde_saphyr::from_str_with_options::<Spanned<Content>>(text, options).map(Self::from)
+    }
+
+    /// The document as one of several files.
+    pub(super) fn in_file(mut self, source: usize) -> Self {
+        self.source = source;
+        self.content = match self.content {
+            Content::List(items) => {
+                Content::List(items.into_iter().map(|item| item.in_file(source)).collect())
+            }
+            Content::Map(entries) => Content::Map(
+                entries
+                    .into_iter()
+                    .map(|(key, value)| (key.in_file(source), value.in_file(source)))
+                    .collect(),
+            ),
+            content => content,
+        };
+        self
     }
 
     /// The scalar's text; nothing counts as an empty one.
@@ -100,7 +126,7 @@ impl Node {
 impl From<Spanned<Content>> for Node {
     fn from(spanned: Spanned<Content>) -> Self {
         let place = Place { line: spanned.referenced.line(), column: spanned.referenced.column() };
-        Self { content: spanned.value, place }
+        Self { content: spanned.value, place, source: 0 }
     }
 }
 
@@ -180,6 +206,13 @@ mod tests {
         assert_eq!(step.text_of("task"), Some("A@0"));
         let (key, value) = &step.get("inputs").unwrap().entries()[0];
         assert_eq!((key.place, value.text()), (Place { line: 4, column: 7 }, Some("3")));
+    }
+
+    #[test]
+    fn words_stay_words() {
+        let node = Node::parse("on: yes\nmode: 0755\nb: true\nn: 1_000\n").unwrap();
+        let texts: Vec<_> = ["on", "mode", "b", "n"].map(|key| node.text_of(key).unwrap_or("?")).into();
+        assert_eq!(texts, ["yes", "0755", "true", "1_000"]);
     }
 
     #[test]

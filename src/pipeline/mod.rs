@@ -6,9 +6,11 @@
 mod check;
 mod command;
 mod document;
+mod run;
 mod step;
 mod tasks;
 
 pub use check::{Finding, Severity, check};
 pub use command::{check_command, run_check};
 pub use document::Place;
+pub use run::{run_command, run_pipeline};

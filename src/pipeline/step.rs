@@ -36,7 +36,7 @@ pub(super) fn check(
         );
     }
     agents(task, place, pool, report);
-    let empty = Node { content: super::document::Content::Null, place };
+    let empty = Node { content: super::document::Content::Null, place, source: 0 };
     let inputs = step.get("inputs").unwrap_or(&empty);
     let given = inputs.entries_under_conditions();
     for (key, value) in &given {

@@ -15,6 +15,8 @@ use crate::steps::train::TrainModel;
 pub(super) struct Task {
     /// Its name.
     pub(super) name: &'static str,
+    /// Its program.
+    pub(super) program: &'static str,
     /// Its inputs.
     pub(super) options: &'static [OptionSpec],
     /// Its output variables.
@@ -22,7 +24,7 @@ pub(super) struct Task {
 }
 
 const fn task<S: Step>() -> Task {
-    Task { name: S::TASK, options: S::OPTIONS, outputs: S::OUTPUTS }
+    Task { name: S::TASK, program: S::NAME, options: S::OPTIONS, outputs: S::OUTPUTS }
 }
 
 /// The tasks, in the order of the walk.

@@ -1,0 +1,703 @@
+//! Templates and template expressions: what the service does with a pipeline before anything runs.
+//!
+//! `${{ … }}` in texts and keys, `if`/`elseif`/`else`, `each`, `insert`, templates with typed parameters and
+//! `extends`. What comes out holds none of them any more, and still knows its files and lines.
+
+use std::path::{Path, PathBuf};
+
+use super::expression::{Expression, Scope};
+use super::value::Value;
+use crate::pipeline::check::{Finding, Severity};
+use crate::pipeline::document::{Content, Node, Place};
+use crate::pipeline::tasks::meant;
+
+/// How many templates may be included in all.
+const MAX_TEMPLATES: usize = 500;
+
+/// How deep templates may include each other.
+const MAX_DEPTH: usize = 100;
+
+/// The lists that a template may hold.
+const LISTS: [&str; 4] = ["stages", "jobs", "steps", "variables"];
+
+/// Gives a file's text, or says why it cannot.
+pub(super) type Read<'a> = &'a dyn Fn(&Path) -> Result<String, String>;
+
+/// Expands a pipeline.
+pub(super) struct Expander<'a> {
+    files: Vec<PathBuf>,
+    root: &'a Path,
+    read: Read<'a>,
+    templates: usize,
+}
+
+/// What names mean in the expressions of one file.
+#[derive(Clone, Debug)]
+struct Names {
+    parameters: Value,
+    variables: Value,
+    each: Vec<(String, Value)>,
+}
+
+impl Scope for Names {
+    fn name(&self, name: &str) -> Option<Value> {
+        let looped = self.each.iter().rev().find(|(each, _)| each.eq_ignore_ascii_case(name));
+        if let Some((_, value)) = looped {
+            return Some(value.clone());
+        }
+        match name.to_ascii_lowercase().as_str() {
+            "parameters" => Some(self.parameters.clone()),
+            "variables" => Some(self.variables.clone()),
+            _ => None,
+        }
+    }
+}
+
+/// An expanded pipeline and the files it came from.
+#[derive(Debug)]
+pub(super) struct Expanded {
+    pub(super) node: Node,
+    pub(super) files: Vec<PathBuf>,
+}
+
+/// What a key such as `${{ if … }}` asks for.
+enum Directive {
+    If(Expression),
+    ElseIf(Expression),
+    Else,
+    Each(String, Expression),
+    Insert,
+}
+
+impl<'a> Expander<'a> {
+    /// Templates named with a slash at the beginning are below `root`.
+    pub(super) fn new(root: &'a Path, read: Read<'a>) -> Self {
+        Self { files: Vec::new(), root, read, templates: 0 }
+    }
+
+    /// Expands `file` with these parameters and these variables known from the beginning.
+    pub(super) fn pipeline(
+        mut self,
+        file: &Path,
+        parameters: &[(String, String)],
+        variables: &[(String, String)],
+    ) -> Result<Expanded, Vec<Finding>> {
+        match self.whole(file, parameters, variables) {
+            Ok(node) => Ok(Expanded { node, files: self.files }),
+            Err(finding) => Err(vec![finding]),
+        }
+    }
+
+    fn whole(
+        &mut self,
+        file: &Path,
+        parameters: &[(String, String)],
+        variables: &[(String, String)],
+    ) -> Result<Node, Finding> {
+        let top = self.load(file)?;
+        let mut given = Vec::new();
+        for (name, text) in parameters {
+            // As in the form of the service: objects are typed as YAML.
+            let typed = Node::parse(text).ok().filter(|node| node.text().is_none());
+            let scalar =
+                Node { content: Content::Scalar(text.clone()), place: top.place, source: top.source };
+            given.push((name.clone(), value_of(&typed.unwrap_or(scalar))));
+        }
+        let parameters = self.parameters(&top, given, &top)?;
+        let mut known: Vec<(String, Value)> =
+            variables.iter().map(|(name, value)| (name.clone(), Value::text(value.as_str()))).collect();
+        let names = |known: &[(String, Value)]| Names {
+            parameters: parameters.clone(),
+            variables: Value::Map(known.to_vec()),
+            each: Vec::new(),
+        };
+        let mut out = Vec::new();
+        if let Some(node) = top.get("variables") {
+            let expanded = self.expand(node, &names(&known), 0)?;
+            let fixed = fixed_variables(&expanded);
+            known.retain(|(name, _)| !fixed.iter().any(|(other, _)| other.eq_ignore_ascii_case(name)));
+            known.extend(fixed);
+            // What the command line says comes last.
+            for (name, value) in variables {
+                known.retain(|(other, _)| !other.eq_ignore_ascii_case(name));
+                known.push((name.clone(), Value::text(value.as_str())));
+            }
+            out.push((scalar("variables", node), expanded));
+        }
+        let names = names(&known);
+        let rest: Vec<(Node, Node)> = top
+            .entries()
+            .iter()
+            .filter(|(key, _)| !matches!(key.text(), Some("parameters" | "variables" | "extends")))
+            .cloned()
+            .collect();
+        let rest = Node { content: Content::Map(rest), place: top.place, source: top.source };
+        out.extend(self.expand(&rest, &names, 0)?.entries().iter().cloned());
+        if let Some(extends) = top.get("extends") {
+            let (template, names) = self.template(extends, &names, 0)?;
+            let body: Vec<(Node, Node)> = template
+                .entries()
+                .iter()
+                .filter(|(key, _)| key.text() != Some("parameters"))
+                .cloned()
+                .collect();
+            let body = Node { content: Content::Map(body), place: template.place, source: template.source };
+            out.extend(self.expand(&body, &names, 1)?.entries().iter().cloned());
+        }
+        Ok(Node { content: Content::Map(out), place: top.place, source: top.source })
+    }
+
+    fn load(&mut self, file: &Path) -> Result<Node, Finding> {
+        let source = self.files.iter().position(|known| known == file).unwrap_or_else(|| {
+            self.files.push(file.to_owned());
+            self.files.len() - 1
+        });
+        let start = Place { line: 1, column: 1 };
+        let told = |place, problem, hint: &str| Finding {
+            file: file.to_owned(),
+            place,
+            severity: Severity::Error,
+            problem,
+            hint: hint.into(),
+        };
+        let text = (self.read)(file).map_err(|error| {
+            told(start, format!("cannot read it: {error}"), "name the YAML file of a pipeline")
+        })?;
+        let node = Node::parse(&text).map_err(|error| {
+            let place = error
+                .location()
+                .map_or(start, |location| Place { line: location.line(), column: location.column() });
+            let said = error.without_snippet().to_string();
+            told(
+                place,
+                format!("this is no YAML: {}", said.lines().next().unwrap_or_default()),
+                "mend it first",
+            )
+        })?;
+        Ok(node.in_file(source))
+    }
+
+    fn wrong(&self, at: &Node, problem: impl Into<String>, hint: impl Into<String>) -> Finding {
+        Finding {
+            file: self.files.get(at.source).cloned().unwrap_or_default(),
+            place: at.place,
+            severity: Severity::Error,
+            problem: problem.into(),
+            hint: hint.into(),
+        }
+    }
+
+    /// The values of a file's parameters, each of the type it declares.
+    fn parameters(
+        &self,
+        file: &Node,
+        mut given: Vec<(String, Value)>,
+        caller: &Node,
+    ) -> Result<Value, Finding> {
+        let mut values = Vec::new();
+        let declared = file.get("parameters");
+        let declared: Vec<(&Node, String, Option<&Node>, Option<&Node>)> =
+            match declared.map(|node| &node.content) {
+                Some(Content::List(items)) => items
+                    .iter()
+                    .map(|item| {
+                        let kind = item.text_of("type").unwrap_or("string").to_ascii_lowercase();
+                        (item.get("name").unwrap_or(item), kind, item.get("default"), item.get("values"))
+                    })
+                    .collect(),
+                // The old form: names with defaults, of any type.
+                Some(Content::Map(entries)) => {
+                    entries.iter().map(|(key, value)| (key, "object".to_owned(), Some(value), None)).collect()
+                }
+                _ => Vec::new(),
+            };
+        for (name_node, kind, default, allowed) in &declared {
+            let name = name_node.text().unwrap_or_default();
+            let at = given.iter().position(|(given, _)| given.eq_ignore_ascii_case(name));
+            let value = match (at, default) {
+                (Some(at), _) => given.swap_remove(at).1,
+                (None, Some(default)) => value_of(default),
+                (None, None) => {
+                    let problem = format!("the parameter `{name}` has no value");
+                    let hint = "give it where the template is included, or with --parameter";
+                    return Err(self.wrong(caller, problem, hint));
+                }
+            };
+            let value = typed(kind, value).map_err(|expected| {
+                self.wrong(caller, format!("the parameter `{name}` is no {kind}"), expected)
+            })?;
+            if let Some(allowed) = allowed
+                && !allowed
+                    .children()
+                    .any(|one| one.text().is_some_and(|one| value.equals(&Value::text(one))))
+            {
+                let among: Vec<_> = allowed.children().filter_map(Node::text).collect();
+                let said = value.to_text().unwrap_or_default();
+                let problem = format!("the parameter `{name}` is `{said}`");
+                return Err(self.wrong(caller, problem, format!("one of {} is expected", among.join(", "))));
+            }
+            values.push((name.to_owned(), value));
+        }
+        if let Some((name, _)) = given.first() {
+            let names = declared.iter().filter_map(|(name, ..)| name.text()).map(str::to_owned);
+            return Err(self.wrong(caller, format!("there is no parameter `{name}`"), meant(name, names)));
+        }
+        Ok(Value::Map(values))
+    }
+
+    /// The template that `node` names, not expanded yet, and what its expressions see.
+    fn template(&mut self, node: &Node, names: &Names, depth: usize) -> Result<(Node, Names), Finding> {
+        self.templates += 1;
+        if depth > MAX_DEPTH || self.templates > MAX_TEMPLATES {
+            return Err(self.wrong(node, "templates include each other without end", "break the circle"));
+        }
+        let named = node.get("template").unwrap_or(node);
+        let text = self.text(named, names)?;
+        let path = match text.split_once('@') {
+            Some((path, "self")) => path.to_owned(),
+            Some(_) => {
+                let hint = "copy it beside this file to try the pipeline here";
+                return Err(self.wrong(
+                    named,
+                    format!("the template `{text}` is in another repository"),
+                    hint,
+                ));
+            }
+            None => text,
+        };
+        let base = self.files.get(named.source).and_then(|file| file.parent()).unwrap_or(Path::new(""));
+        let file = path.strip_prefix('/').map_or_else(|| base.join(&path), |below| self.root.join(below));
+        let mut given = Vec::new();
+        if let Some(parameters) = node.get("parameters") {
+            let expanded = self.expand(parameters, names, depth)?;
+            for (key, value) in expanded.entries() {
+                given.push((key.text().unwrap_or_default().to_owned(), value_of(value)));
+            }
+        }
+        if (self.read)(&file).is_err() {
+            let hint = "its path starts at the folder of the file that names it";
+            return Err(self.wrong(named, format!("cannot read the template `{path}`"), hint));
+        }
+        let template = self.load(&file)?;
+        let parameters = self.parameters(&template, given, node)?;
+        Ok((template, Names { parameters, variables: names.variables.clone(), each: Vec::new() }))
+    }
+
+    fn expand(&mut self, node: &Node, names: &Names, depth: usize) -> Result<Node, Finding> {
+        let content = match &node.content {
+            Content::Null => Content::Null,
+            Content::Scalar(text) => return self.scalar(node, text, names),
+            Content::List(items) => {
+                let mut out = Vec::new();
+                self.list(items, names, depth, &mut out)?;
+                Content::List(out)
+            }
+            Content::Map(entries) => {
+                let mut out = Vec::new();
+                self.map(entries, names, depth, &mut out)?;
+                Content::Map(out)
+            }
+        };
+        Ok(Node { content, place: node.place, source: node.source })
+    }
+
+    fn list(
+        &mut self,
+        items: &[Node],
+        names: &Names,
+        depth: usize,
+        out: &mut Vec<Node>,
+    ) -> Result<(), Finding> {
+        let mut chosen = None;
+        for item in items {
+            if let [(key, body)] = item.entries()
+                && let Some(directive) = self.directive(key)?
+            {
+                for names in self.chosen(key, directive, names, &mut chosen)? {
+                    match self.expand(body, &names, depth)?.content {
+                        Content::List(items) => out.extend(items),
+                        Content::Null => {}
+                        _ => {
+                            return Err(self.wrong(
+                                body,
+                                "a list is expected here",
+                                "begin its lines with `- `",
+                            ));
+                        }
+                    }
+                }
+                continue;
+            }
+            chosen = None;
+            if item.get("template").is_some() && item.get("task").is_none() {
+                let (template, names) = self.template(item, names, depth)?;
+                let Some(list) = LISTS.iter().find_map(|list| template.get(list)) else {
+                    return Err(self.wrong(
+                        item,
+                        "the template holds no stages, jobs, steps or variables",
+                        "include it with `extends`, or name another file",
+                    ));
+                };
+                let expanded = self.expand(list, &names, depth + 1)?;
+                match &expanded.content {
+                    Content::List(items) => out.extend(items.iter().cloned()),
+                    // Variables as a map.
+                    Content::Map(entries) => out.extend(entries.iter().map(|(name, value)| Node {
+                        content: Content::Map(vec![
+                            (scalar("name", name), name.clone()),
+                            (scalar("value", name), value.clone()),
+                        ]),
+                        place: name.place,
+                        source: name.source,
+                    })),
+                    _ => {}
+                }
+                continue;
+            }
+            let is_text = item.text().is_some();
+            match self.expand(item, names, depth)? {
+                // A list handed in as a parameter takes its place among the others.
+                Node { content: Content::List(items), .. } if is_text => out.extend(items),
+                node => out.push(node),
+            }
+        }
+        Ok(())
+    }
+
+    fn map(
+        &mut self,
+        entries: &[(Node, Node)],
+        names: &Names,
+        depth: usize,
+        out: &mut Vec<(Node, Node)>,
+    ) -> Result<(), Finding> {
+        let mut chosen = None;
+        for (key, value) in entries {
+            if let Some(directive) = self.directive(key)? {
+                for names in self.chosen(key, directive, names, &mut chosen)? {
+                    match self.expand(value, &names, depth)?.content {
+                        Content::Map(entries) => out.extend(entries),
+                        Content::Null => {}
+                        _ => {
+                            return Err(self.wrong(
+                                value,
+                                "keys with values are expected here",
+                                "indent them",
+                            ));
+                        }
+                    }
+                }
+                continue;
+            }
+            chosen = None;
+            let key = self.scalar(key, key.text().unwrap_or_default(), names)?;
+            out.push((key, self.expand(value, names, depth)?));
+        }
+        Ok(())
+    }
+
+    /// What a directive's body is expanded with: nothing, once, or once for each. `chosen` says whether an `if`
+    /// before it was taken.
+    fn chosen(
+        &self,
+        key: &Node,
+        directive: Directive,
+        names: &Names,
+        chosen: &mut Option<bool>,
+    ) -> Result<Vec<Names>, Finding> {
+        let take = |taken: bool| if taken { vec![names.clone()] } else { Vec::new() };
+        let holds = |condition: &Expression| {
+            condition.value(names).map(|value| value.holds()).map_err(|error| {
+                self.wrong(
+                    key,
+                    error.to_string(),
+                    "see \"Expressions\" in the documentation of Azure Pipelines",
+                )
+            })
+        };
+        Ok(match directive {
+            Directive::If(condition) => {
+                let taken = holds(&condition)?;
+                *chosen = Some(taken);
+                take(taken)
+            }
+            Directive::ElseIf(condition) => {
+                let Some(before) = *chosen else {
+                    return Err(self.wrong(key, "this `elseif` follows no `if`", "put it right behind one"));
+                };
+                let taken = !before && holds(&condition)?;
+                *chosen = Some(before || taken);
+                take(taken)
+            }
+            Directive::Else => {
+                let Some(before) = chosen.take() else {
+                    return Err(self.wrong(key, "this `else` follows no `if`", "put it right behind one"));
+                };
+                take(!before)
+            }
+            Directive::Insert => {
+                *chosen = None;
+                take(true)
+            }
+            Directive::Each(name, over) => {
+                *chosen = None;
+                let over =
+                    over.value(names).map_err(|error| self.wrong(key, error.to_string(), "mend it"))?;
+                let items = match over {
+                    Value::List(items) => items,
+                    Value::Map(entries) => entries
+                        .into_iter()
+                        .map(|(name, value)| {
+                            Value::Map(vec![("key".into(), Value::Text(name)), ("value".into(), value)])
+                        })
+                        .collect(),
+                    _ => return Err(self.wrong(key, "`each` goes over a list or a map", "give it one")),
+                };
+                items
+                    .into_iter()
+                    .map(|item| {
+                        let mut names = names.clone();
+                        names.each.push((name.clone(), item));
+                        names
+                    })
+                    .collect()
+            }
+        })
+    }
+
+    fn directive(&self, key: &Node) -> Result<Option<Directive>, Finding> {
+        let Some(inside) = key.text().and_then(only_expression) else { return Ok(None) };
+        let (word, rest) = inside.split_once(char::is_whitespace).unwrap_or((inside, ""));
+        let parse = |text: &str| {
+            Expression::parse(text).map_err(|error| self.wrong(key, error.to_string(), "mend the expression"))
+        };
+        Ok(Some(match word {
+            "if" => Directive::If(parse(rest)?),
+            "elseif" => Directive::ElseIf(parse(rest)?),
+            "else" => Directive::Else,
+            "insert" => Directive::Insert,
+            "each" => match rest.trim().split_once(" in ") {
+                Some((name, over)) => Directive::Each(name.trim().to_owned(), parse(over)?),
+                None => {
+                    return Err(self.wrong(key, "`each` lacks its `in`", "write `${{ each x in list }}`"));
+                }
+            },
+            _ => return Ok(None),
+        }))
+    }
+
+    fn scalar(&self, node: &Node, text: &str, names: &Names) -> Result<Node, Finding> {
+        let compute = |inside: &str| {
+            Expression::parse(inside)
+                .and_then(|expression| expression.value(names))
+                .map_err(|error| self.wrong(node, error.to_string(), "mend the expression in `${{ }}`"))
+        };
+        if let Some(inside) = only_expression(text) {
+            return Ok(node_of(&compute(inside)?, node));
+        }
+        let mut out = String::new();
+        let mut rest = text;
+        while let Some(at) = rest.find("${{") {
+            let Some(end) = end_of(&rest[at..]) else {
+                return Err(self.wrong(node, "an expression in `${{` does not end", "close it with `}}`"));
+            };
+            out.push_str(&rest[..at]);
+            let value = compute(&rest[at + 3..at + end - 2])?;
+            let Some(text) = value.to_text() else {
+                let hint = "use `join` or `convertToJson`";
+                return Err(self.wrong(node, "a list or a map cannot stand inside a text", hint));
+            };
+            out.push_str(&text);
+            rest = &rest[at + end..];
+        }
+        out.push_str(rest);
+        Ok(Node { content: Content::Scalar(out), place: node.place, source: node.source })
+    }
+
+    fn text(&self, node: &Node, names: &Names) -> Result<String, Finding> {
+        let expanded = self.scalar(node, node.text().unwrap_or_default(), names)?;
+        Ok(expanded.text().unwrap_or_default().to_owned())
+    }
+}
+
+/// The expression that a text is, if it is nothing else.
+fn only_expression(text: &str) -> Option<&str> {
+    let text = text.trim();
+    (text.starts_with("${{") && end_of(text)? == text.len()).then(|| text[3..text.len() - 2].trim())
+}
+
+/// Where the expression that `text` begins with ends, behind its braces. Braces in quotes do not count.
+fn end_of(text: &str) -> Option<usize> {
+    let mut quoted = false;
+    let mut before = ' ';
+    for (at, c) in text.char_indices().skip(3) {
+        if c == '\'' {
+            quoted = !quoted;
+        } else if c == '}' && before == '}' && !quoted {
+            return Some(at + 1);
+        }
+        before = c;
+    }
+    None
+}
+
+/// A value as the type that a parameter declares, or what is expected.
+fn typed(kind: &str, value: Value) -> Result<Value, &'static str> {
+    match (kind, &value) {
+        ("boolean", Value::Bool(_)) => Ok(value),
+        ("boolean", Value::Text(text)) => match text.to_ascii_lowercase().as_str() {
+            "true" => Ok(Value::Bool(true)),
+            "false" => Ok(Value::Bool(false)),
+            _ => Err("write true or false"),
+        },
+        ("number", value) => value.to_number().map(Value::Number).ok_or("write a number"),
+        ("string", Value::List(_) | Value::Map(_)) => Err("write a text"),
+        ("string", value) => Ok(Value::Text(value.to_text().unwrap_or_default())),
+        ("boolean", _) => Err("write true or false"),
+        (list, Value::Text(text)) if list.ends_with("list") && text.is_empty() => Ok(Value::List(Vec::new())),
+        (list, value) if list.ends_with("list") && !matches!(value, Value::List(_)) => Err("write a list"),
+        _ => Ok(value),
+    }
+}
+
+/// The variables of an expanded `variables:` that are known before anything runs.
+fn fixed_variables(node: &Node) -> Vec<(String, Value)> {
+    let pairs: Vec<(&str, &str)> = match &node.content {
+        Content::Map(entries) => {
+            entries.iter().filter_map(|(key, value)| Some((key.text()?, value.text()?))).collect()
+        }
+        _ => {
+            node.children().filter_map(|item| Some((item.text_of("name")?, item.text_of("value")?))).collect()
+        }
+    };
+    pairs
+        .into_iter()
+        .filter(|(_, value)| !value.starts_with("$["))
+        .map(|(name, value)| (name.to_owned(), Value::text(value)))
+        .collect()
+}
+
+fn scalar(text: &str, at: &Node) -> Node {
+    Node { content: Content::Scalar(text.to_owned()), place: at.place, source: at.source }
+}
+
+fn value_of(node: &Node) -> Value {
+    match &node.content {
+        Content::Null => Value::text(""),
+        Content::Scalar(text) => Value::text(text.as_str()),
+        Content::List(items) => Value::List(items.iter().map(value_of).collect()),
+        Content::Map(entries) => Value::Map(
+            entries
+                .iter()
+                .map(|(key, value)| (key.text().unwrap_or_default().to_owned(), value_of(value)))
+                .collect(),
+        ),
+    }
+}
+
+fn node_of(value: &Value, at: &Node) -> Node {
+    let content = match value {
+        Value::List(items) => Content::List(items.iter().map(|item| node_of(item, at)).collect()),
+        Value::Map(entries) => {
+            Content::Map(entries.iter().map(|(name, value)| (scalar(name, at), node_of(value, at))).collect())
+        }
+        value => Content::Scalar(value.to_text().unwrap_or_default()),
+    };
+    Node { content, place: at.place, source: at.source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn expanded(files: &[(&str, &str)], parameters: &[(&str, &str)]) -> Result<Node, String> {
+        let read = |path: &Path| {
+            let file = files.iter().find(|(name, _)| Path::new(name) == path);
+            file.map(|(_, text)| (*text).to_owned()).ok_or_else(|| "no such file".to_owned())
+        };
+        let parameters: Vec<_> =
+            parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        Expander::new(Path::new(""), &read)
+            .pipeline(Path::new(files[0].0), &parameters, &[("Build.Reason".into(), "Manual".into())])
+            .map(|expanded| expanded.node)
+            .map_err(|findings| findings.iter().map(ToString::to_string).collect())
+    }
+
+    /// What a node holds, written short.
+    fn shown(node: &Node) -> String {
+        value_of(node).to_json().split_whitespace().collect::<Vec<_>>().join(" ").replace('"', "")
+    }
+
+    #[test]
+    fn conditions_choose_and_loops_repeat() {
+        let text = "parameters:\n- {name: on, type: boolean, default: false}\n- {name: all, type: object, default: [a, b]}\n\
+            steps:\n- ${{ if parameters.on }}:\n  - script: one\n- ${{ elseif eq(variables['x'], '1') }}:\n  - script: two\n\
+            - ${{ else }}:\n  - script: three\n- ${{ each n in parameters.all }}:\n  - script: say ${{ n }}${{ n }}\n    ${{ if eq(n, 'a') }}:\n      name: first\nvariables: {x: 1}\n";
+        let node = expanded(&[("p.yml", text)], &[]).unwrap();
+        assert_eq!(
+            shown(node.get("steps").unwrap()),
+            "[ { script: two }, { script: say aa, name: first }, { script: say bb } ]"
+        );
+        let node = expanded(&[("p.yml", text)], &[("on", "true"), ("all", "[c]")]).unwrap();
+        assert_eq!(shown(node.get("steps").unwrap()), "[ { script: one }, { script: say cc } ]");
+    }
+
+    #[test]
+    fn templates_take_typed_parameters_and_give_their_lists() {
+        let main = "steps:\n- template: t/s.yml\n  parameters: {n: 3, extra: [{script: more}], on: '${{ eq(1, 1) }}'}\n";
+        let template = "parameters:\n- {name: n, type: number}\n- {name: on, type: boolean}\n- {name: extra, type: stepList, default: []}\nsteps:\n- script: n is ${{ parameters.n }} ${{ parameters.on }}\n- ${{ parameters.extra }}\n";
+        let node = expanded(&[("p.yml", main), ("t/s.yml", template)], &[]).unwrap();
+        assert_eq!(shown(node.get("steps").unwrap()), "[ { script: n is 3 True }, { script: more } ]");
+        let step = node.get("steps").unwrap().children().next().unwrap();
+        assert_eq!((step.source, step.place.line), (1, 6));
+        let wrong = main.replace("n: 3", "n: three");
+        assert_eq!(
+            expanded(&[("p.yml", &wrong), ("t/s.yml", template)], &[]).unwrap_err(),
+            "p.yml:2:3: error: the parameter `n` is no number; write a number"
+        );
+        let unknown = main.replace("n: 3", "n: 3, extr: 1");
+        let told = expanded(&[("p.yml", &unknown), ("t/s.yml", template)], &[]).unwrap_err();
+        assert!(told.contains("there is no parameter `extr`; was `extra` meant?"), "{told}");
+    }
+
+    #[test]
+    fn extends_takes_the_template_for_the_pipeline() {
+        let main = "extends:\n  template: t.yml\n  parameters: {who: me}\nvariables: {a: b}\n";
+        let template = "parameters: [{name: who}]\njobs:\n- job: j\n  steps:\n  - script: ${{ parameters.who }} ${{ variables.a }} ${{ variables['Build.Reason'] }}\n";
+        let node = expanded(&[("p.yml", main), ("t.yml", template)], &[]).unwrap();
+        assert!(shown(node.get("jobs").unwrap()).contains("script: me b Manual"));
+    }
+
+    #[test]
+    fn mistakes_are_told_with_their_line() {
+        let told =
+            |text: &str, parameters: &[(&str, &str)]| expanded(&[("p.yml", text)], parameters).unwrap_err();
+        assert!(
+            told("steps:\n- script: ${{ nothing }}\n", &[])
+                .starts_with("p.yml:2:11: error: nothing is named `nothing`")
+        );
+        assert!(told("steps:\n- script: ${{ eq(1 }}\n", &[]).contains("not well-formed"));
+        assert!(
+            told("steps:\n- template: gone.yml\n", &[])
+                .contains("p.yml:2:13: error: cannot read the template `gone.yml`")
+        );
+        assert!(told("steps:\n- template: a.yml@other\n", &[]).contains("in another repository"));
+        assert!(told("steps:\n- template: p.yml\n", &[]).contains("without end"));
+        assert!(told("steps:\n- ${{ else }}:\n  - script: a\n", &[]).contains("follows no `if`"));
+        assert!(told("parameters: [{name: a}]\nsteps: []\n", &[]).contains("the parameter `a` has no value"));
+        assert!(
+            told("parameters: [{name: a, values: [b, c]}]\nsteps: []\n", &[("a", "d")])
+                .contains("the parameter `a` is `d`; one of b, c is expected")
+        );
+        assert!(told("steps:\n- script: a ${{ b\n", &[]).contains("does not end"));
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_panics(text in "[$a-z{}'()\\[\\] é:-]{0,40}") {
+            let _ = expanded(&[("p.yml", &format!("steps:\n- script: {text}\n"))], &[]);
+            let _ = only_expression(&text);
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! `mynah pipeline run`: an agent on this machine, so that a pipeline is tried before it is pushed.
+//!
+//! [`expand`] does what the service does with templates, [`plan`] reads what comes out and names what cannot be done
+//! here, [`runner`] and [`job`] carry it out with the task programs under the agent's environment.
+
+mod actions;
+mod command;
+mod commands;
+mod environment;
+mod error;
+mod expand;
+mod expression;
+mod functions;
+mod job;
+mod plan;
+mod process;
+mod runner;
+mod status;
+mod store;
+mod test_results;
+mod value;
+mod variables;
+
+pub use command::{run_command, run_pipeline};
