@@ -6,4 +6,5 @@ pub mod deploy_modules;
 pub mod export;
 pub mod generate_manifest;
 pub mod import;
+mod shards;
 pub mod train;

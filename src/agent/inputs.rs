@@ -51,6 +51,9 @@ pub enum OptionKind {
     Switch,
     /// One of these words.
     Choice(&'static [&'static str]),
+    /// A credential: an input of the task and no flag, since command lines are seen by others. Whoever needs it
+    /// takes it from the environment.
+    Secret,
 }
 
 impl OptionSpec {
@@ -99,7 +102,7 @@ impl OptionSpec {
         match self.kind {
             OptionKind::Switch => argument.action(clap::ArgAction::SetTrue),
             OptionKind::Path => argument.value_name("PATH"),
-            OptionKind::Text => argument.value_name("TEXT"),
+            OptionKind::Text | OptionKind::Secret => argument.value_name("TEXT"),
             OptionKind::Integer { .. } => argument.value_name("N"),
             OptionKind::Number { .. } => argument.value_name("NUMBER").allow_negative_numbers(true),
             OptionKind::Choice(words) => argument.value_name(words.join("|")),
@@ -162,7 +165,7 @@ pub struct Inputs {
 impl Inputs {
     /// Adds the options of `specs` to a command line.
     pub fn arguments(command: clap::Command, specs: &[OptionSpec]) -> clap::Command {
-        command.args(specs.iter().map(OptionSpec::argument))
+        command.args(specs.iter().filter(|spec| spec.kind != OptionKind::Secret).map(OptionSpec::argument))
     }
 
     /// Collects the options: a flag wins over the agent's variable, that over the default.
@@ -171,6 +174,11 @@ impl Inputs {
         for spec in specs {
             let flag = match spec.kind {
                 OptionKind::Switch => matches.get_flag(spec.name).then(|| "true".to_owned()),
+                // Only a variable that was left unexpanded is taken in, to be told of.
+                OptionKind::Secret => match env.get(&spec.variable()) {
+                    Some(value) if value.trim_start().starts_with("$(") => None,
+                    _ => continue,
+                },
                 _ => matches.get_one::<String>(spec.name).cloned(),
             };
             let given = flag.or_else(|| env.get(&spec.variable()).map(|value| value.trim().to_owned()));
@@ -292,6 +300,7 @@ impl Inputs {
 
     fn shown(&self, name: &str) -> String {
         match self.spec(name) {
+            Some(OptionSpec { kind: OptionKind::Secret, .. }) => format!("the input `{name}`"),
             Some(spec) => format!("`--{}` (input `{name}`)", spec.flag()),
             None => format!("`{name}`"),
         }
@@ -318,6 +327,23 @@ mod tests {
     fn inputs(arguments: &[&str], env: &[(&str, &str)]) -> Inputs {
         let command = Inputs::arguments(clap::Command::new("t").no_binary_name(true), SPECS);
         Inputs::collect(SPECS, &command.get_matches_from(arguments), &env.iter().copied().collect())
+    }
+
+    #[test]
+    fn a_secret_is_no_flag_and_only_its_absence_is_told() {
+        const KEY: &[OptionSpec] = &[OptionSpec::optional("key", OptionKind::Secret, "A key.")];
+        let command = || Inputs::arguments(clap::Command::new("t").no_binary_name(true), KEY);
+        assert!(command().try_get_matches_from(["--key", "x"]).is_err());
+        let collected = |value| {
+            let matches = command().get_matches_from(Vec::<&str>::new());
+            Inputs::collect(KEY, &matches, &Env::from_iter([("INPUT_KEY", value)]))
+        };
+        assert!(!format!("{:?}", collected("hunter22")).contains("hunter22"));
+        assert_eq!(collected("hunter22").text("key").unwrap(), None);
+        assert_eq!(
+            collected("$(visionKey)").text("key").unwrap_err().to_string(),
+            "the input `key` still holds the unexpanded variable `$(visionKey)`"
+        );
     }
 
     #[test]

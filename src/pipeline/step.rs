@@ -120,7 +120,7 @@ fn value_of(option: &'static OptionSpec, value: &Node, report: &mut Report<'_>) 
         OptionKind::Choice(_) => inputs.choice(option.name).map(drop),
         OptionKind::Integer { .. } => inputs.integer(option.name).map(drop),
         OptionKind::Number { .. } => inputs.number(option.name).map(drop),
-        OptionKind::Path | OptionKind::Text => Ok(()),
+        OptionKind::Path | OptionKind::Text | OptionKind::Secret => Ok(()),
     };
     if let Err(problem) = judged {
         report.error(value.place, problem.to_string(), sentence(option.help));
@@ -290,7 +290,7 @@ mod tests {
 
     #[test]
     fn our_own_pipelines_have_no_findings() {
-        for file in ["azure-pipelines.yml", "release.yml"] {
+        for file in ["azure-pipelines.yml", "custom-vision.yml", "release.yml"] {
             let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("pipelines").join(file);
             let findings = super::super::check(&path, |path| std::fs::read_to_string(path)).unwrap();
             assert!(findings.is_empty(), "{findings:#?}");

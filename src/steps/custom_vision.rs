@@ -23,6 +23,14 @@ pub(crate) const ENDPOINT: OptionSpec = OptionSpec::optional(
      `customVisionKey`; without one, the sign-in to Azure is used.",
 );
 
+/// The key, as a task is given it.
+pub(crate) const KEY: OptionSpec = OptionSpec::optional(
+    "customVisionKey",
+    OptionKind::Secret,
+    "Custom Vision: the key of the training resource, as a secret variable such as `$(customVisionKey)`, where no \
+     service connection signs in.",
+);
+
 /// The project.
 pub(crate) const PROJECT: OptionSpec = OptionSpec::optional(
     "project",
@@ -86,6 +94,7 @@ pub(crate) fn chosen(inputs: &Inputs) -> Result<Option<(Place, Course)>, Fault> 
     if inputs.choice(TRAINER.name)? != Some("custom-vision") {
         return Ok(None);
     }
+    inputs.text(KEY.name)?;
     let domain = inputs.required(DOMAIN.name)?;
     let domain = Domain::parse(domain).ok_or_else(|| {
         inputs.refused(DOMAIN.name, domain, "the name of a compact domain, such as `General (compact)`,")

@@ -91,6 +91,7 @@ Example:
             "The backbone's ONNX file. Without it: the one installed with this program.",
         ),
         custom_vision::CONNECTION,
+        custom_vision::KEY,
         OptionSpec::optional(
             "also",
             OptionKind::Text,
@@ -113,7 +114,10 @@ Example:
             weights: if inputs.choice("weights")? == Some("f32") { Weights::F32 } else { Weights::F16 },
             dataset: inputs.path("dataset")?,
             backbone: inputs.path("backbone")?,
-            connection: inputs.text(custom_vision::CONNECTION.name)?.map(str::to_owned),
+            connection: inputs
+                .text(custom_vision::KEY.name)
+                .and_then(|_| inputs.text(custom_vision::CONNECTION.name))?
+                .map(str::to_owned),
             also: match inputs.text("also")? {
                 None => Vec::new(),
                 Some(text) => ExtraFormat::parse_list(text).ok_or_else(|| {

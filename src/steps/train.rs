@@ -4,7 +4,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use mynah_contracts::{
-    Adopter, Artifact as _, Diagnosis, Fault, FaultKind, TrainRequest, Trainer, Training, to_json,
+    Adopter, Artifact as _, Diagnosis, EmbedRequest, Fault, FaultKind, Shard, TrainRequest, Trainer,
+    Training, to_json,
 };
 
 use crate::agent::{Inputs, OptionKind, OptionSpec};
@@ -14,7 +15,7 @@ use crate::install;
 use crate::report::{self, Report};
 use crate::staging::StagedFolder;
 use crate::step::{Context, Outcome, OutputSpec, Step};
-use crate::steps::custom_vision;
+use crate::steps::{custom_vision, shards};
 
 /// The step. What needs an inference engine is handed in by whoever links one.
 pub struct TrainModel {
@@ -38,14 +39,20 @@ pub struct Plan {
 /// Who trains, and with what.
 #[derive(Debug)]
 enum Who {
-    Embedded { cache: PathBuf, backbone: Option<PathBuf> },
+    Embedded { cache: PathBuf, backbone: Option<PathBuf>, shard: Option<Shard>, parts: Option<PathBuf> },
     CustomVision(Place, Course),
 }
 
 impl fmt::Display for Who {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Embedded { cache, backbone } => {
+            Self::Embedded { cache, backbone, shard, parts } => {
+                if let Some(shard) = shard {
+                    writeln!(f, "only embed part {shard} of the photos")?;
+                }
+                if let Some(parts) = parts {
+                    writeln!(f, "take in the embeddings below {}", parts.display())?;
+                }
                 match backbone {
                     Some(backbone) => writeln!(f, "backbone {}", backbone.display())?,
                     None => writeln!(f, "backbone {}, as installed", install::BACKBONE)?,
@@ -121,6 +128,9 @@ figure comes from 5-fold cross-validation; the shipped head is then fitted on al
 kept, so that training again after adding ten photos embeds ten photos. Equal inputs and an equal seed
 give equal bytes.
 
+Large datasets are embedded by several machines: each runs with --shard 1/4, 2/4 and so on, and one takes
+their folders in with --embeddings. The outcome is the same to the byte.
+
 With --trainer custom-vision the photos go to that Azure service, except for one fifth. What the service
 trained is exported, and judged on that fifth by the code that runs on the device. Only what the project
 lacks is sent; where nothing changed the last iteration is used. Stopped at any point and run again, it
@@ -163,10 +173,22 @@ Example:
             OptionKind::Path,
             "The backbone's ONNX file. Without it: the one installed with this program.",
         ),
+        OptionSpec::optional(
+            "shard",
+            OptionKind::Text,
+            "Only embed a part of the photos, such as `2/4`, the second of four: `out` gets its embeddings and no \
+             training. So several agents share the work.",
+        ),
+        OptionSpec::optional(
+            "embeddings",
+            OptionKind::Path,
+            "A folder with what such parts wrote, each in a folder of its own: taken in before training.",
+        ),
         custom_vision::ENDPOINT,
         custom_vision::PROJECT,
         custom_vision::DOMAIN,
         custom_vision::CONNECTION,
+        custom_vision::KEY,
         custom_vision::HOLDOUT_FOLD,
         custom_vision::PRUNE_IMAGES,
         custom_vision::KEEP_ITERATIONS,
@@ -190,10 +212,28 @@ Example:
             min_accuracy: inputs.number("minAccuracy")?,
             holdout: inputs.path("holdout")?,
             by: match custom_vision::chosen(inputs)? {
-                Some((place, course)) => Who::CustomVision(place, course),
+                Some((place, course)) => {
+                    for (name, value) in
+                        [("shard", inputs.text("shard")?), ("embeddings", inputs.text("embeddings")?)]
+                    {
+                        if let Some(value) = value {
+                            return Err(inputs
+                                .refused(name, value, "nothing, since Custom Vision trains,")
+                                .into());
+                        }
+                    }
+                    Who::CustomVision(place, course)
+                }
                 None => Who::Embedded {
                     cache: inputs.path("cache")?.unwrap_or(beside),
                     backbone: inputs.path("backbone")?,
+                    shard: match inputs.text("shard")? {
+                        None => None,
+                        Some(text) => Some(Shard::parse(text).ok_or_else(|| {
+                            inputs.refused("shard", text, "a part such as `2/4`, up to `99/99`,")
+                        })?),
+                    },
+                    parts: inputs.path("embeddings")?,
                 },
             },
             out,
@@ -202,6 +242,31 @@ Example:
 
     fn run(&self, plan: &Plan, context: &Context<'_>) -> Result<Outcome, Fault> {
         let photos = dataset::load(&plan.dataset)?;
+        if let Who::Embedded { cache, backbone, shard, parts } = &plan.by {
+            if let Some(parts) = parts {
+                let taken = shards::take_in(parts, &photos, cache)?;
+                tracing::info!("took in {taken} files of embeddings from {}", parts.display());
+            }
+            if let Some(shard) = *shard {
+                let backbone = backbone.clone().map_or_else(|| install::find(install::BACKBONE), Ok)?;
+                let staged = StagedFolder::begin(&plan.out, shards::MARK)?;
+                let request = EmbedRequest {
+                    dataset: &photos,
+                    dataset_folder: &plan.dataset,
+                    cache,
+                    shard,
+                    out: staged.path(),
+                };
+                let count = (self.embedded)(&backbone).embed(&request, context.monitor)?;
+                staged.write(shards::MARK, &shards::mark(&photos, shard))?;
+                staged.publish()?;
+                return Ok(Outcome {
+                    headline: format!("embedded {count} of {} photos, part {shard}", photos.photos.len()),
+                    variables: vec![("datasetDigest", photos.digest.to_string())],
+                    ..Outcome::default()
+                });
+            }
+        }
         let holdout = plan
             .holdout
             .as_deref()
@@ -213,7 +278,7 @@ Example:
         let embedded;
         let cloud;
         let (trainer, cache): (&dyn Trainer, &Path) = match &plan.by {
-            Who::Embedded { cache, backbone } => {
+            Who::Embedded { cache, backbone, .. } => {
                 let backbone = backbone.clone().map_or_else(|| install::find(install::BACKBONE), Ok)?;
                 embedded = (self.embedded)(&backbone);
                 (&*embedded, cache)

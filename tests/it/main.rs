@@ -16,4 +16,5 @@ mod interruption;
 mod manifest;
 mod pipeline;
 mod registry;
+mod shards;
 mod walk;

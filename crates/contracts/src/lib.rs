@@ -57,5 +57,6 @@ pub use training::{
     Backbone, Calibration, CustomVisionModel, DatasetRef, Head, Probe, ServiceMetrics, TrainerKind, Training,
 };
 pub use work::{
-    AdoptRequest, Adopted, Adopter, ExportRequest, Exporter, Monitor, Quiet, TrainRequest, Trainer,
+    AdoptRequest, Adopted, Adopter, EmbedRequest, ExportRequest, Exporter, Monitor, NoEmbeddings, Quiet,
+    Shard, TrainRequest, Trainer,
 };

@@ -4,7 +4,8 @@
 use std::path::Path;
 
 use crate::{
-    Calibration, Dataset, Evaluation, Fault, Label, ModelCard, Preprocess, Probe, Training, Weights,
+    Calibration, Dataset, Diagnosis, Evaluation, Fault, FaultKind, Label, ModelCard, Preprocess, Probe,
+    Training, Weights,
 };
 
 /// Watches long work: shows how far it is, and can ask it to stop.
@@ -44,8 +45,82 @@ pub struct TrainRequest<'a> {
     pub out: &'a Path,
 }
 
+/// One of several parts of a dataset's photos, so that several machines share the work: every `of`-th photo.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shard {
+    part: u32,
+    of: u32,
+}
+
+impl Shard {
+    /// The most parts.
+    pub const MOST: u32 = 99;
+
+    /// Reads `2/4`, the second of four parts; nothing where it is no part from 1 to [`Shard::MOST`].
+    pub fn parse(text: &str) -> Option<Self> {
+        let (part, of) = text.split_once('/')?;
+        let (part, of) = (part.trim().parse().ok()?, of.trim().parse().ok()?);
+        ((1..=of).contains(&part) && of <= Self::MOST).then_some(Self { part, of })
+    }
+
+    /// Whether the photo at this place of the dataset, counted from 0, is in this part.
+    pub fn holds(self, index: usize) -> bool {
+        index % self.of as usize + 1 == self.part as usize
+    }
+
+    /// Which part, from 1.
+    pub fn part(self) -> u32 {
+        self.part
+    }
+
+    /// How many parts there are.
+    pub fn of(self) -> u32 {
+        self.of
+    }
+}
+
+impl std::fmt::Display for Shard {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.part, self.of)
+    }
+}
+
+/// What to embed for a training elsewhere.
+pub struct EmbedRequest<'a> {
+    /// The whole dataset.
+    pub dataset: &'a Dataset,
+    /// Its folder. Each photo is verified against its digest when read.
+    pub dataset_folder: &'a Path,
+    /// Where embeddings are kept from one run to the next.
+    pub cache: &'a Path,
+    /// Which photos.
+    pub shard: Shard,
+    /// An existing empty folder, which becomes a cache with this part's embeddings and no others.
+    pub out: &'a Path,
+}
+
+/// A trainer that has no embeddings was asked for some.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("this trainer keeps no embeddings, so its work cannot be shared")]
+pub struct NoEmbeddings;
+
+impl Diagnosis for NoEmbeddings {
+    fn kind(&self) -> FaultKind {
+        FaultKind::BadInput
+    }
+
+    fn hint(&self) -> Option<String> {
+        Some("leave `--shard` out".into())
+    }
+}
+
 /// Learns labels from photos.
 pub trait Trainer: Sync {
+    /// Embeds a part of the photos for a training elsewhere and says how many they were.
+    fn embed(&self, _: &EmbedRequest<'_>, _: &dyn Monitor) -> Result<usize, Fault> {
+        Err(NoEmbeddings.into())
+    }
+
     /// Trains, writes its files below [`TrainRequest::out`] and says how well it did. The caller writes
     /// `training.json`.
     fn train(&self, request: &TrainRequest<'_>, monitor: &dyn Monitor) -> Result<Training, Fault>;
@@ -119,4 +194,21 @@ pub trait Adopter: Sync {
         outputs: &[Label],
         monitor: &dyn Monitor,
     ) -> Result<ModelCard, Fault>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_read_and_hold_every_photo_once() {
+        for text in ["0/4", "5/4", "1/100", "1", "a/b", "", "1/0", "-1/2"] {
+            assert_eq!(Shard::parse(text), None, "{text}");
+        }
+        assert_eq!(Shard::parse(" 2 / 4 ").map(|shard| shard.to_string()), Some("2/4".to_owned()));
+        let parts: Vec<Shard> = (1..=3).filter_map(|part| Shard::parse(&format!("{part}/3"))).collect();
+        for index in 0..10 {
+            assert_eq!(parts.iter().filter(|part| part.holds(index)).count(), 1, "{index}");
+        }
+    }
 }

@@ -31,16 +31,7 @@ pub fn embed(
 ) -> Result<Matrix, TrainerError> {
     let spec = backbone.spec();
     let columns = spec.embedding_length as usize;
-    let copies: Vec<Copy> = std::iter::once(None)
-        .chain(augmentations.iter().copied().map(Some))
-        .map(|augmentation| Copy {
-            augmentation,
-            shelf: cache.map(|cache| {
-                let name = augmentation.map_or("", Augmentation::name);
-                Shelf::new(cache, &spec.sha256, &spec.preprocess, name, columns)
-            }),
-        })
-        .collect();
+    let copies = copies(spec, augmentations, cache);
     let mut matrix = Matrix::zeros(dataset.photos.len() * copies.len(), columns);
     let missing = load(dataset, &copies, &mut matrix)?;
 
@@ -77,6 +68,42 @@ pub fn embed(
         Ok(())
     })?;
     Ok(matrix)
+}
+
+/// What each photo has a row for, in their order.
+fn copies(spec: &BackboneSpec, augmentations: &[Augmentation], cache: Option<&Path>) -> Vec<Copy> {
+    std::iter::once(None)
+        .chain(augmentations.iter().copied().map(Some))
+        .map(|augmentation| Copy {
+            augmentation,
+            shelf: cache.map(|cache| {
+                let name = augmentation.map_or("", Augmentation::name);
+                Shelf::new(cache, &spec.sha256, &spec.preprocess, name, spec.embedding_length as usize)
+            }),
+        })
+        .collect()
+}
+
+/// Writes what [`embed`] gave to an empty cache.
+///
+/// # Errors
+/// Where it cannot be written.
+pub(crate) fn store(
+    backbone: &Backbone,
+    augmentations: &[Augmentation],
+    dataset: &Dataset,
+    embeddings: &Matrix,
+    cache: &Path,
+) -> Result<(), TrainerError> {
+    let copies = copies(backbone.spec(), augmentations, Some(cache));
+    for (index, photo) in dataset.photos.iter().enumerate() {
+        for (number, copy) in copies.iter().enumerate() {
+            if let Some(shelf) = &copy.shelf {
+                shelf.store(&photo.sha256, embeddings.row(index * copies.len() + number))?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Reads and decodes a photo of the dataset in `folder`.

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use mynah_contracts::{
-    Backbone as BackboneRef, Dataset, DatasetRef, Evaluation, Fault, Head as HeadRef, Label, Monitor, Photo,
-    Probe, SchemaVersion, Tool, TrainRequest, Trainer, TrainerKind, Training,
+    Backbone as BackboneRef, Dataset, DatasetRef, EmbedRequest, Evaluation, Fault, Head as HeadRef, Label,
+    Monitor, Photo, Probe, SchemaVersion, Tool, TrainRequest, Trainer, TrainerKind, Training,
 };
 use mynah_photo::file::read_verified;
 
@@ -12,7 +12,7 @@ use crate::augment::Augmentations;
 use crate::backbone::{Backbone, BackboneSpec, KNOWN};
 use crate::calibration::{calibrate, probabilities};
 use crate::cross_validation::{CrossValidation, CrossValidationError, Samples, cross_validate};
-use crate::embed::embed;
+use crate::embed::{embed, store};
 use crate::evaluation::{Prediction, evaluate};
 use crate::head::{Examples, FINAL_GRADIENT, Fit, Head, fit};
 use crate::head_file::{self, relative};
@@ -63,6 +63,30 @@ impl Trainer for Embedded {
     fn train(&self, request: &TrainRequest<'_>, monitor: &dyn Monitor) -> Result<Training, Fault> {
         Ok(train(self, request, monitor)?)
     }
+
+    fn embed(&self, request: &EmbedRequest<'_>, monitor: &dyn Monitor) -> Result<usize, Fault> {
+        Ok(embed_part(self, request, monitor)?)
+    }
+}
+
+/// Embeds a part of the photos as [`train`] will want them.
+fn embed_part(
+    trainer: &Embedded,
+    request: &EmbedRequest<'_>,
+    monitor: &dyn Monitor,
+) -> Result<usize, TrainerError> {
+    let backbone = trainer.open_backbone()?;
+    // How often a photo is changed depends on all there are.
+    let augmentations = trainer.augmentations.of(request.dataset.photos.len());
+    let photos = request.dataset.photos.iter().enumerate();
+    let part = Dataset {
+        photos: photos.filter(|(at, _)| request.shard.holds(*at)).map(|(_, photo)| photo.clone()).collect(),
+        ..request.dataset.clone()
+    };
+    let cached = Some(request.cache);
+    let embeddings = embed(&backbone, &augmentations, (&part, request.dataset_folder), cached, monitor)?;
+    store(&backbone, &augmentations, &part, &embeddings, request.out)?;
+    Ok(part.photos.len())
 }
 
 fn train(

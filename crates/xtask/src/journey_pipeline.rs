@@ -9,6 +9,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, ensure};
 use mynah_contracts::{Artifact as _, DeploymentRecord, Platform, from_json};
 
+use crate::journey_pipeline_run::Laptop;
 use crate::process::{built, cargo, run};
 use crate::say;
 use crate::tasks::Channel;
@@ -28,12 +29,15 @@ pub(crate) fn pipeline() -> Result<()> {
     }
     say("journey pipeline: every pipeline, read by the language service");
     language_service(&root)?;
+    say("journey pipeline: the shipped pipelines on this machine");
+    run(&root, cargo(), ["build", "--release", "--locked"], &[])?;
+    let scratch = tempfile::tempdir()?;
+    let laptop = Laptop { root: &root, bin: built(&root, "release")?, scratch: scratch.path() };
+    laptop.shipped()?;
     say("journey pipeline: the extension, packed by tfx and started by Node");
     if !crate::judges::present("tfx", Command::new(tool("tfx")).arg("version"))? {
         return Ok(());
     }
-    run(&root, cargo(), ["build", "--release", "--locked"], &[])?;
-    let scratch = tempfile::tempdir()?;
     let programs = scratch.path().join("programs");
     let platform = Platform::host().context("this machine is no platform of ours")?;
     ensure!(platform == Platform::LinuxAmd64, "the whole walk is in the extension for linux/amd64 only");

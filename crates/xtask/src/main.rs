@@ -10,6 +10,7 @@ mod journey_azure;
 mod journey_device;
 mod journey_modules;
 mod journey_pipeline;
+mod journey_pipeline_run;
 mod judges;
 mod licences;
 mod manifests;

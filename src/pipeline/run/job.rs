@@ -291,9 +291,13 @@ impl<'r> JobRun<'r> {
             };
             // The task puts a named artifact right into its target, the step below the artifact's name.
             let target = if to.is_some() && artifact.is_some() { base.clone() } else { base.join(&name) };
-            let files = store::download(&folder, &target, &patterns)?;
-            let text = format!("{files} files of {name} are in {}", target.display());
-            self.runner.console.log(Severity::Info, &text);
+            // Where several are asked for, patterns begin with their names.
+            let named = if artifact.is_some() { Path::new("") } else { Path::new(&name) };
+            let files = store::download(&folder, &target, named, &patterns)?;
+            if files > 0 || artifact.is_some() {
+                let text = format!("{files} files of {name} are in {}", target.display());
+                self.runner.console.log(Severity::Info, &text);
+            }
         }
         Ok(())
     }

@@ -383,12 +383,12 @@ fn is_name(name: &str) -> Result<&str, StoreError> {
 
 /// Copies a file, or what is in a folder. Links are followed, as when an artifact is uploaded.
 fn copy(from: &Path, to: &Path) -> Result<(), StoreError> {
-    download(from, to, "**").map(drop)
+    download(from, to, Path::new(""), "**").map(drop)
 }
 
 /// Copies the files of a folder that match one of the patterns, one a line; a line that begins with `!` takes files
-/// out again. Says how many there were.
-pub(super) fn download(from: &Path, to: &Path, patterns: &str) -> Result<usize, StoreError> {
+/// out again. The patterns speak of paths below the folder, with `named` before them. Says how many files there were.
+pub(super) fn download(from: &Path, to: &Path, named: &Path, patterns: &str) -> Result<usize, StoreError> {
     let mut count = 0;
     for entry in walkdir::WalkDir::new(from).follow_links(true).sort_by_file_name() {
         let entry = entry.map_err(|error| failed("read", from)(error.into()))?;
@@ -400,7 +400,7 @@ pub(super) fn download(from: &Path, to: &Path, patterns: &str) -> Result<usize, 
             }
             continue;
         }
-        if !is_meant(below, patterns) {
+        if !is_meant(&named.join(below), patterns) {
             continue;
         }
         if let Some(parent) = target.parent() {
@@ -458,7 +458,8 @@ mod tests {
         good(&store, &second, Verdict::Failed);
         let found = store.earlier("model", 9).unwrap();
         let to = root.path().join("to");
-        assert_eq!(download(&found, &to, "**/*.txt\n!deep/x*").unwrap(), 1);
+        assert_eq!(download(&found, &to, Path::new(""), "**/*.txt\n!deep/x*").unwrap(), 1);
+        assert_eq!(download(&found, &to, Path::new("m"), "x*/**").unwrap(), 0);
         assert!(to.join("deep/a.txt").is_file() && !to.join("b.json").exists());
         assert_eq!(store.stage("s", 9).unwrap().unwrap().result, Verdict::Failed);
         assert_eq!(store.newest_artifacts().unwrap(), ["model"]);
