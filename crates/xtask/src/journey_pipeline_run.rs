@@ -127,6 +127,7 @@ impl Laptop<'_> {
         let served = hub.start(0)?;
         let host = served.url().replace("http://", "");
         let string = IotHub::connection_string(&host);
+        self.base(&string)?;
         let (variable, resource) = (format!("hub={host}"), format!("ci={}", self.out("ci").display()));
         let words = ["--variable", &variable, "--connection", "mynah-hub", "--resource", &resource];
         let record = self.run("release.yml", "release", &words, &[("IOTHUB_CONNECTION_STRING", &string)])?;
@@ -139,7 +140,27 @@ impl Laptop<'_> {
             ensure!(running == devices, "of the {stage}, {running:?} run it");
         }
         ensure!(hub.wire.violations().is_empty(), "IoT Hub: {:?}", hub.wire.violations());
+        ensure!(hub.gaps().is_empty(), "devices were left without a deployment: {:?}", hub.gaps());
         say("release.yml: a canary, then the fleet, through IoT Hub");
+        Ok(())
+    }
+
+    /// The deployment that every device has from the beginning, over which the release puts its layers.
+    fn base(&self, connection_string: &str) -> Result<()> {
+        let output = Command::new(self.bin.join("deploy-modules"))
+            .arg("--manifest")
+            .arg(self.artifact("ci", "deployment").join("deployment.json"))
+            .args([
+                "--target",
+                "iot-hub",
+                "--target-condition",
+                "tags.ring = 'canary' OR tags.ring = 'fleet'",
+            ])
+            .args(["--deployment", "base", "--priority", "1", "--out"])
+            .arg(self.out("base"))
+            .env("IOTHUB_CONNECTION_STRING", connection_string)
+            .output()?;
+        ensure!(output.status.success(), "base: {}", String::from_utf8_lossy(&output.stderr));
         Ok(())
     }
 }
