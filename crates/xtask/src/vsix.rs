@@ -263,6 +263,10 @@ impl Vsix {
         for at in 0..archive.len() {
             let mut entry = archive.by_index(at)?;
             let Some(path) = entry.enclosed_name() else { bail!("an entry leads out of the extension") };
+            // Folders are made for the files in them.
+            if entry.is_dir() {
+                continue;
+            }
             for (name, folder) in &folders {
                 let Ok(below) = path.strip_prefix(Path::new("tasks").join(name)) else { continue };
                 let file = folder.join(below);
