@@ -24,6 +24,7 @@ pub mod pipeline;
 pub mod provenance;
 pub mod publish;
 pub mod registry;
+pub mod relay;
 pub mod report;
 pub mod secret;
 pub mod speech;

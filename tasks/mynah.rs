@@ -8,6 +8,7 @@ use mynah::agent::{Console, Env, Inputs};
 use mynah::entry;
 use mynah::manifest::command;
 use mynah::pipeline;
+use mynah::relay;
 use mynah::trace;
 use mynah::walk::{self, Plan, Walk};
 use mynah_contracts::Fault;
@@ -39,6 +40,16 @@ fn main() -> ExitCode {
         trace::OPTIONS,
     )
     .arg(clap::Arg::new(IMAGE).value_name("IMAGE").required(true).help("The image, best with its digest"));
+    let relaying = Inputs::arguments(
+        entry::shell("relay", "Uploads to Blob Storage become runs of a pipeline", relay::DETAILS),
+        relay::OPTIONS,
+    )
+    .arg(
+        clap::Arg::new("dry-run")
+            .long("dry-run")
+            .action(clap::ArgAction::SetTrue)
+            .help("Show what would be done, and do nothing"),
+    );
     let command = clap::Command::new("mynah")
         .version(env!("CARGO_PKG_VERSION"))
         .about("Turns a folder of labelled photos into a device that says what it sees")
@@ -51,6 +62,7 @@ fn main() -> ExitCode {
         .arg_required_else_help(true)
         .subcommand(run)
         .subcommand(tracing)
+        .subcommand(relaying)
         .subcommand(
             clap::Command::new("manifest")
                 .about("Work with deployment manifests")
@@ -73,6 +85,7 @@ fn main() -> ExitCode {
     match matches.subcommand() {
         Some(("run", matches)) => walk(matches),
         Some(("trace", matches)) => trace_image(matches),
+        Some(("relay", matches)) => relay_uploads(matches),
         Some(("manifest", matches)) => matches
             .subcommand_matches("diff")
             .map_or(ExitCode::FAILURE, |matches| compare(matches, command::diff)),
@@ -137,5 +150,19 @@ fn trace_image(matches: &clap::ArgMatches) -> ExitCode {
         let image = matches.get_one::<String>(IMAGE).map_or("", String::as_str);
         console.result(trace::Plan::new(image, &inputs)?.run(&env, &*console)?.trim_end());
         Ok(())
+    })
+}
+
+/// `mynah relay`.
+fn relay_uploads(matches: &clap::ArgMatches) -> ExitCode {
+    let env = Env::capture();
+    let console = entry::console(&env, matches);
+    entry::conclude(&*console, || {
+        let plan = relay::Plan::new(&Inputs::collect(relay::OPTIONS, matches, &env), &env)?;
+        if matches.get_flag("dry-run") {
+            console.result(&plan.to_string());
+            return Ok(());
+        }
+        plan.run(&env, &*console)
     })
 }

@@ -3,5 +3,6 @@
 pub mod auth;
 pub mod customvision;
 pub mod iothub;
+pub mod pipelines;
 pub mod speech;
 pub mod storage;

@@ -16,5 +16,6 @@ mod interruption;
 mod manifest;
 mod pipeline;
 mod registry;
+mod relay;
 mod shards;
 mod walk;

@@ -26,6 +26,7 @@ pub mod faults;
 mod files;
 pub mod iothub;
 mod photos;
+pub mod pipelines;
 pub mod registry;
 mod signer;
 pub mod speech;

@@ -42,6 +42,8 @@ pub mod scope {
     pub const CONTAINER_REGISTRY: &str = "https://containerregistry.azure.net/.default";
     /// Azure's own management.
     pub const MANAGEMENT: &str = "https://management.azure.com/.default";
+    /// Azure DevOps, which goes by its application's id.
+    pub const DEVOPS: &str = "499b84ac-1321-427f-aa17-267ca6975798/.default";
 }
 
 /// A token is not used in the last minutes of its life.
