@@ -17,7 +17,7 @@ mod server;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -203,19 +203,22 @@ impl Plan {
         let door = Door::read(env, self.key_file.as_deref())?;
         let client = Client::new(Policy::default()).map_err(RelayError::from)?;
         let pipeline = Pipeline::new(self.pipeline, env, client)?;
-        // A folder that cannot be written is told before anyone is let in.
-        let holder = journal::hold(&self.state)?;
+        let figures = Arc::new(Figures::default());
+        let intake = Arc::new(OnceLock::new());
+        // Before anyone is let in: what cannot be read is told, and nobody is sent away without need.
+        match journal::hold(&self.state)? {
+            Some(holder) => begin(holder, &intake, &figures)?,
+            None => tracing::warn!("another relay holds `{}`; waiting for it to end", self.state.display()),
+        }
         let refused = |source| RelayError::Listen { address: self.listen, source };
         let listener = TcpListener::bind(self.listen).map_err(refused)?;
         listener.set_nonblocking(true).map_err(refused)?;
         let address = listener.local_addr().map_err(refused)?;
-        let figures = Arc::new(Figures::default());
-        let intake = Arc::new(OnceLock::new());
         let shared = Shared::new(door, self.watched, Arc::clone(&figures), Arc::clone(&intake));
         console.result(&format!("listening on http://{address}{}/events", self.prefix));
         let work = async {
             let dispatched = async {
-                let intake = begin(holder, &self.state, &intake, Arc::clone(&figures)).await?;
+                let intake = take_over(&self.state, &intake, &figures).await?;
                 dispatch::dispatch(intake, pipeline, self.pace, figures).await
             };
             tokio::select! {
@@ -231,31 +234,33 @@ impl Plan {
     }
 }
 
-/// Reads the journal as soon as no other process holds the state: while a new version of a container starts, the old
-/// one still works.
-async fn begin(
-    mut holder: Option<Holder>,
-    state: &std::path::Path,
-    place: &OnceLock<Intake>,
-    figures: Arc<Figures>,
-) -> Result<Intake, RelayError> {
-    if holder.is_none() {
-        tracing::warn!("another relay holds `{}`; waiting for it to end", state.display());
-    }
-    let holder = loop {
-        if let Some(holder) = holder {
-            break holder;
-        }
-        tokio::time::sleep(TRY_AGAIN).await;
-        holder = journal::hold(state)?;
-    };
+/// Reads the journal and lets uploads in.
+fn begin(holder: Holder, place: &OnceLock<Intake>, figures: &Arc<Figures>) -> Result<(), RelayError> {
     let (journal, ledger) = Journal::open(holder)?;
     let waiting = ledger.taken() - ledger.handed();
     if waiting > 0 {
         tracing::info!("{waiting} uploads of before wait for a run");
     }
-    let intake = Intake::start(journal, ledger, figures)?;
-    Ok(place.get_or_init(|| intake).clone())
+    let intake = Intake::start(journal, ledger, Arc::clone(figures))?;
+    place.get_or_init(|| intake);
+    Ok(())
+}
+
+/// Waits until no other process holds the state: while a new version of a container starts, the old one still works.
+async fn take_over(
+    state: &Path,
+    place: &OnceLock<Intake>,
+    figures: &Arc<Figures>,
+) -> Result<Intake, RelayError> {
+    loop {
+        if let Some(intake) = place.get() {
+            return Ok(intake.clone());
+        }
+        tokio::time::sleep(TRY_AGAIN).await;
+        if let Some(holder) = journal::hold(state)? {
+            begin(holder, place, figures)?;
+        }
+    }
 }
 
 fn parameters(inputs: &Inputs) -> Result<BTreeMap<String, String>, InputError> {
