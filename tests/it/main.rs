@@ -18,4 +18,5 @@ mod pipeline;
 mod registry;
 mod relay;
 mod shards;
+mod trigger;
 mod walk;

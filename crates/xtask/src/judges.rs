@@ -126,6 +126,18 @@ pub(crate) fn manifest_examples(root: &Path, generate_manifest: &Path) -> Result
     Ok(())
 }
 
+/// Azure's management models and Kubernetes' schemas find nothing wrong with what is deployed.
+pub(crate) fn templates(root: &Path, files: &[std::path::PathBuf]) -> Result<()> {
+    let packages = "import azure.mgmt.storage, azure.mgmt.appcontainers, kubernetes_validate, yaml";
+    if !present("azure-mgmt", Command::new(python()).args(["-c", packages]))? {
+        return Ok(());
+    }
+    let script = root.join("tests/judges/templates_validate.py");
+    let output = run(root, python(), std::iter::once(&script).chain(files), &[])?;
+    crate::say(String::from_utf8_lossy(&output.stdout).trim_end());
+    Ok(())
+}
+
 /// skopeo reads the image, umoci unpacks it.
 pub(crate) fn oci(root: &Path, layout: &Path, tag: &str, scratch: &Path) -> Result<()> {
     let reference = format!("oci:{}:{tag}", layout.display());

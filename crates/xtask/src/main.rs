@@ -11,6 +11,7 @@ mod journey_device;
 mod journey_modules;
 mod journey_pipeline;
 mod journey_pipeline_run;
+mod journey_relay;
 mod judges;
 mod licences;
 mod manifests;
@@ -40,6 +41,7 @@ usage: cargo xtask <what>
   journey manifests   fill in the templates of ../shared/contracts, and have the published schemas judge
   crates [--check]    list the crates inside the device's program, or check that the list is up to date
   journey pipeline    pack the extension, walk the samples with its tasks under Node, and have every pipeline judged
+  journey relay       deliver 10,000 uploads to the relay, killed on the way, and have what is deployed judged
   schemas [--check]   write the JSON Schemas of the artifacts to schemas/, or check that they are up to date
   tasks [--check]     write task.json and README.md of the tasks from the steps' options, or check them
   tasks --schema IN OUT
@@ -67,6 +69,7 @@ fn main() -> ExitCode {
         ["schemas"] => schemas::write(),
         ["schemas", "--check"] => schemas::check(),
         ["journey", "pipeline"] => journey_pipeline::pipeline(),
+        ["journey", "relay"] => journey_relay::relay(),
         ["vsix", "--check", rest @ ..] => vsix::Vsix::parse(rest).and_then(|vsix| vsix.check()),
         ["vsix", rest @ ..] => vsix::Vsix::parse(rest).and_then(|vsix| vsix.build()),
         ["tasks"] => tasks::write(),
