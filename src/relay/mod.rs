@@ -1,8 +1,8 @@
 //! `mynah relay`: uploads to a container of Blob Storage become runs of a pipeline, many uploads one run.
 //!
-//! Event Grid delivers an event for each upload ([`server`], [`event`], [`door`]). An upload is on the disk before it
-//! is acknowledged ([`journal`], [`intake`], [`ledger`]), and stays pending until a run is known that will see it
-//! ([`dispatch`]).
+//! Event Grid delivers an event for each upload (`server`, `event`, `door`). An upload is on the disk before it
+//! is acknowledged (`journal`, `intake`, `ledger`), and stays pending until a run is known that will see it
+//! (`dispatch`).
 
 mod dispatch;
 mod door;
@@ -239,7 +239,7 @@ fn begin(holder: Holder, place: &OnceLock<Intake>, figures: &Arc<Figures>) -> Re
     let (journal, ledger) = Journal::open(holder)?;
     let waiting = ledger.taken() - ledger.handed();
     if waiting > 0 {
-        tracing::info!("{waiting} uploads of before wait for a run");
+        tracing::info!("{waiting} uploads from before the start wait for a run");
     }
     let intake = Intake::start(journal, ledger, Arc::clone(figures))?;
     place.get_or_init(|| intake);
