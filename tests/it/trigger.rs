@@ -39,11 +39,17 @@ fn keys(value: &Value) -> BTreeSet<&str> {
 fn texts<'a>(value: &'a Value, into: &mut Vec<&'a str>) {
     match value {
         Value::String(text) => into.push(text),
-        Value::Array(items) => items.iter().for_each(|item| texts(item, into)),
-        Value::Object(fields) => fields.iter().for_each(|(name, field)| {
-            into.push(name);
-            texts(field, into);
-        }),
+        Value::Array(items) => {
+            for item in items {
+                texts(item, into);
+            }
+        }
+        Value::Object(fields) => {
+            for (name, field) in fields {
+                into.push(name);
+                texts(field, into);
+            }
+        }
         _ => {}
     }
 }
