@@ -14,6 +14,7 @@
 //! And doubles of the services that the steps speak with: each keeps its state, is strict about what it is
 //! asked, records every exchange ([`wire`]) and goes wrong where a test says so ([`faults`]).
 
+pub mod agentpool;
 pub mod azurite;
 pub mod blobs;
 pub mod camera;
