@@ -138,6 +138,19 @@ pub(crate) fn templates(root: &Path, files: &[std::path::PathBuf]) -> Result<()>
     Ok(())
 }
 
+/// Kubernetes' schemas and our own rules accept the manifests of agents.
+pub(crate) fn agents(root: &Path, files: &[std::path::PathBuf]) -> Result<()> {
+    let packages = "import kubernetes_validate, yaml";
+    if !present("kubernetes-validate", Command::new(python()).args(["-c", packages]))? {
+        return Ok(());
+    }
+    let script = root.join("tests/judges/agents_validate.py");
+    let arguments = std::iter::once(script.as_os_str()).chain(files.iter().map(|file| file.as_os_str()));
+    let output = run(root, python(), arguments, &[])?;
+    crate::say(String::from_utf8_lossy(&output.stdout).trim_end());
+    Ok(())
+}
+
 /// skopeo reads the image, umoci unpacks it.
 pub(crate) fn oci(root: &Path, layout: &Path, tag: &str, scratch: &Path) -> Result<()> {
     let reference = format!("oci:{}:{tag}", layout.display());

@@ -1,11 +1,13 @@
 //! Generators and checks of this repository: `cargo xtask <what> [--check]`.
 
 mod base;
+mod chart;
 mod counting_proxy;
 mod crates;
 mod dist;
 mod forms;
 mod journey;
+mod journey_agents;
 mod journey_azure;
 mod journey_device;
 mod journey_modules;
@@ -31,6 +33,8 @@ usage: cargo xtask <what>
   base DIR            assemble the image below the device's runtime from Debian packages, as an OCI layout
   dist [--out DIR] [--quick] [--runtime-only] [PLATFORM…]
                       build what ships for linux/amd64, linux/arm64 and linux/arm/v7, or for those named
+  chart [--check]     write the plain manifests of agents from the chart, or check both
+  journey agents      register agents, give them jobs, stop them at random moments; judge the manifests
   journey embedded    walk the samples and every set of ../shared/datasets/dev, and have other programs judge
   journey azure       walk from Blob Storage to a fleet against Azurite and doubles of Azure's services, killed on the way
   journey device [OUT]
@@ -58,6 +62,9 @@ fn main() -> ExitCode {
     let done = match words.as_slice() {
         ["base", out] => base::assemble(out.as_ref()),
         ["dist", rest @ ..] => dist::Dist::parse(rest).and_then(|dist| dist.build()),
+        ["chart"] => chart::write(),
+        ["chart", "--check"] => chart::check(),
+        ["journey", "agents"] => journey_agents::agents(),
         ["journey", "embedded"] => journey::embedded(),
         ["journey", "azure"] => journey_azure::azure(),
         ["journey", "device"] => journey_device::device(None),

@@ -168,6 +168,11 @@ impl AgentPools {
         }
     }
 
+    /// Takes a job that no agent has back out of the queue.
+    pub fn withdraw(&self, job: u64) {
+        self.lock().queue.retain(|queued| *queued != job);
+    }
+
     /// How far a job is.
     pub fn stage(&self, job: u64) -> Option<Stage> {
         self.lock().jobs.get(&job).map(|(_, stage)| stage.clone())
