@@ -41,9 +41,11 @@ pub(crate) fn agents() -> Result<()> {
         took.as_millis()
     ));
 
-    let seed = match std::env::var("MYNAH_SEED") {
-        Ok(text) => text.parse().context("`MYNAH_SEED` takes a whole number")?,
-        Err(_) => RandomState::new().build_hasher().finish(),
+    let seed = match std::env::var_os("MYNAH_SEED") {
+        Some(text) => {
+            text.to_str().and_then(|text| text.parse().ok()).context("`MYNAH_SEED` takes a whole number")?
+        }
+        None => RandomState::new().build_hasher().finish(),
     };
     say(&format!("journey agents: SIGTERM at {STOPS} random moments of such a life (MYNAH_SEED={seed})"));
     let mut random = Random(seed);

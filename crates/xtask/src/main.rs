@@ -1,5 +1,6 @@
 //! Generators and checks of this repository: `cargo xtask <what> [--check]`.
 
+mod agent_image;
 mod base;
 mod chart;
 mod counting_proxy;
@@ -30,6 +31,8 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 usage: cargo xtask <what>
 
+  agent-image [--programs DIR | --layout DIR]
+                      build the image of agents for this machine with what `dist` built, and live an agent's life in it
   base DIR            assemble the image below the device's runtime from Debian packages, as an OCI layout
   dist [--out DIR] [--quick] [--runtime-only] [PLATFORM…]
                       build what ships for linux/amd64, linux/arm64 and linux/arm/v7, or for those named
@@ -60,6 +63,7 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let done = match words.as_slice() {
+        ["agent-image", rest @ ..] => agent_image::Image::parse(rest).and_then(|image| image.check()),
         ["base", out] => base::assemble(out.as_ref()),
         ["dist", rest @ ..] => dist::Dist::parse(rest).and_then(|dist| dist.build()),
         ["chart"] => chart::write(),
