@@ -206,9 +206,10 @@ impl Plan {
         let figures = Arc::new(Figures::default());
         let intake = Arc::new(OnceLock::new());
         // Before anyone is let in: what cannot be read is told, and nobody is sent away without need.
-        match journal::hold(&self.state)? {
-            Some(holder) => begin(holder, &intake, &figures)?,
-            None => tracing::warn!("another relay holds `{}`; waiting for it to end", self.state.display()),
+        if let Some(holder) = journal::hold(&self.state)? {
+            begin(holder, &intake, &figures)?;
+        } else {
+            tracing::warn!("another relay holds `{}`; waiting for it to end", self.state.display());
         }
         let refused = |source| RelayError::Listen { address: self.listen, source };
         let listener = TcpListener::bind(self.listen).map_err(refused)?;

@@ -217,7 +217,7 @@ fn stopped_in_a_step_it_ends_with_130_and_leaves_no_program_behind() {
     );
     let mut child = start(root.path(), &[]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let pid = || fs::read_to_string(root.path().join("pid")).ok().filter(|text| text.ends_with('\n'));
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + Duration::from_mins(1);
     while pid().is_none() && Instant::now() < deadline {
         sleep(Duration::from_millis(20));
     }

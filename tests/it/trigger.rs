@@ -99,7 +99,7 @@ fn templates_name_what_they_declare_and_use_all_of_it() {
                             && on.contains("extensionResourceId"))
                 };
                 assert!(
-                    kinds.iter().all(|kind| is_made(kind)) && (!kinds.is_empty() || on.contains("queueId")),
+                    kinds.iter().all(is_made) && (!kinds.is_empty() || on.contains("queueId")),
                     "{file}: {on}"
                 );
             }

@@ -127,7 +127,7 @@ pub(crate) fn manifest_examples(root: &Path, generate_manifest: &Path) -> Result
 }
 
 /// Azure's management models and Kubernetes' schemas find nothing wrong with what is deployed.
-pub(crate) fn templates(root: &Path, files: &[std::path::PathBuf]) -> Result<()> {
+pub(crate) fn templates(root: &Path, files: &[PathBuf]) -> Result<()> {
     let packages = "import azure.mgmt.storage, azure.mgmt.appcontainers, kubernetes_validate, yaml";
     if !present("azure-mgmt", Command::new(python()).args(["-c", packages]))? {
         return Ok(());
@@ -139,7 +139,7 @@ pub(crate) fn templates(root: &Path, files: &[std::path::PathBuf]) -> Result<()>
 }
 
 /// Kubernetes' schemas and our own rules accept the manifests of agents.
-pub(crate) fn agents(root: &Path, files: &[std::path::PathBuf]) -> Result<()> {
+pub(crate) fn agents(root: &Path, files: &[PathBuf]) -> Result<()> {
     let packages = "import kubernetes_validate, yaml";
     if !present("kubernetes-validate", Command::new(python()).args(["-c", packages]))? {
         return Ok(());
