@@ -9,6 +9,7 @@ pub mod agent;
 pub mod artifact;
 pub mod azure;
 pub mod child;
+pub mod cluster;
 pub mod dataset;
 pub mod device;
 pub mod dockerfile;

@@ -164,7 +164,8 @@ impl Connection {
 }
 
 /// Parameters of the sign-in that are no secrets. Masked, a registry's name would be struck out of every image's.
-const PUBLIC: [&str; 5] = ["EMAIL", "LOGINSERVER", "REGISTRY", "SCHEME", "USERNAME"];
+const PUBLIC: [&str; 7] =
+    ["CLUSTERCONTEXT", "EMAIL", "ISCREATEDFROMSECRETYAML", "LOGINSERVER", "REGISTRY", "SCHEME", "USERNAME"];
 
 /// Whether a parameter of the sign-in is no secret; `key` in upper case.
 pub(super) fn is_public(key: &str) -> bool {

@@ -125,6 +125,7 @@ impl LocalDevice<'_> {
             }],
             sightings: RelativePath::new(SIGHTINGS).ok().filter(|path| path.below(&out).is_file()),
             hub: None,
+            cluster: None,
         };
         Ok(Deployed { record, status })
     }

@@ -12,6 +12,7 @@ use super::policy::Budget;
 use super::proxy::AgentProxy;
 use super::{HttpError, Incoming, Policy, Refusal, Request, Response};
 use crate::agent::Env;
+use crate::secret::Secret;
 
 /// How many redirections are followed.
 const REDIRECTIONS: usize = 5;
@@ -48,12 +49,29 @@ impl From<HttpError> for Failure {
     }
 }
 
+/// Whom a client trusts in place of the system's authorities, and who it is itself. Both in PEM.
+#[derive(Clone, Debug, Default)]
+pub struct Tls {
+    /// The certificates of the only authorities that are trusted; the system's where there are none.
+    pub authority: Option<Vec<u8>>,
+    /// This client's certificate with its private key.
+    pub identity: Option<Secret>,
+}
+
 impl Client {
     /// Makes a client.
     ///
     /// # Errors
     /// Where the system has no certificates that can be read, or the agent tells a proxy that is none.
     pub fn new(policy: Policy) -> Result<Self, HttpError> {
+        Self::with_tls(policy, &Tls::default())
+    }
+
+    /// Makes a client for a service with an authority of its own, or one that wants a certificate.
+    ///
+    /// # Errors
+    /// Where a certificate or key cannot be read.
+    pub fn with_tls(policy: Policy, tls: &Tls) -> Result<Self, HttpError> {
         install_provider();
         let mut builder = reqwest::Client::builder()
             .user_agent(concat!("mynah/", env!("CARGO_PKG_VERSION")))
@@ -65,6 +83,14 @@ impl Client {
             builder = builder.no_proxy();
         } else if let Some(proxy) = AgentProxy::of(&Env::capture())? {
             builder = builder.proxy(proxy.into_proxy());
+        }
+        if let Some(pem) = &tls.authority {
+            let trusted = reqwest::Certificate::from_pem_bundle(pem).map_err(HttpError::Setup)?;
+            builder = builder.tls_certs_only(trusted);
+        }
+        if let Some(pem) = &tls.identity {
+            let identity = reqwest::Identity::from_pem(pem.expose().as_bytes()).map_err(HttpError::Setup)?;
+            builder = builder.identity(identity);
         }
         let inner = builder.build().map_err(HttpError::Setup)?;
         let budget = Arc::new(Budget::new(policy.budget));

@@ -15,9 +15,10 @@ mod runtime;
 #[cfg(test)]
 mod tests;
 
-pub use client::Client;
+pub use client::{Client, Tls};
 pub use error::{HttpError, Refusal};
 pub use policy::Policy;
+pub(crate) use redact::clean;
 pub use redact::shown_url;
 pub use request::{Body, Part, Repeat, Request};
 pub use reqwest::{Method, StatusCode, Url};

@@ -64,7 +64,7 @@ pub fn shown_url(url: &Url) -> String {
 }
 
 /// A service's words, made one line of bounded length without control characters.
-pub(super) fn clean(text: &str) -> String {
+pub(crate) fn clean(text: &str) -> String {
     let one_line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     let words: Vec<&str> = one_line.split_whitespace().collect();
     let joined = words.join(" ");

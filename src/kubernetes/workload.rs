@@ -8,6 +8,7 @@ use super::docker::{CreateOptions, Healthcheck, HostConfig, says_nothing};
 use super::network::Ports;
 use super::storage::{AUDIO_GROUP, Storage, VIDEO_GROUP};
 use super::{Writer, labels, name, selector, set};
+use crate::cluster::MODEL_ANNOTATION;
 use crate::manifest::secret;
 
 /// The runtime's setting for its hub, and the value that only a device of IoT Edge can fulfil.
@@ -74,6 +75,10 @@ impl Workload<'_> {
             // A changed setting starts the module anew, as IoT Edge does.
             let digest = Sha256Digest::of(Value::Array(configured).to_string().as_bytes());
             annotations.insert("mynah/settings-digest".into(), digest.to_string().into());
+        }
+        if let Some(model) = self.built(writer).and_then(|module| module.model) {
+            // What a deployment waits for, and a new model starts the pod anew even under the same image.
+            annotations.insert(MODEL_ANNOTATION.into(), model.to_string().into());
         }
         let mut metadata = json!({"labels": labels(Some(label))});
         if !annotations.is_empty() {

@@ -2,6 +2,7 @@
 //! `deployment-record.json`.
 
 mod iot_hub;
+mod kubernetes;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -15,6 +16,7 @@ use crate::device::{Deployed, LocalDevice};
 use crate::staging;
 use crate::step::{Context, Outcome, OutputSpec, Step};
 use iot_hub::HubPlan;
+use kubernetes::ClusterPlan;
 
 /// The longest wait for a device.
 const LONGEST_WAIT: Duration = Duration::from_hours(24);
@@ -35,6 +37,7 @@ pub struct Plan {
 enum Target {
     Local(LocalPlan),
     IotHub(HubPlan),
+    Kubernetes(ClusterPlan),
 }
 
 /// A deployment to this machine.
@@ -52,6 +55,7 @@ impl fmt::Display for Plan {
         match &self.target {
             Target::Local(local) => write!(f, "{local}")?,
             Target::IotHub(hub) => write!(f, "{hub}")?,
+            Target::Kubernetes(cluster) => write!(f, "{cluster}")?,
         }
         write!(f, "write {}", self.out.join(DeploymentRecord::FILE).display())
     }
@@ -84,16 +88,24 @@ Who signs in: the connection string in IOTHUB_CONNECTION_STRING, or a Microsoft 
 other Azure tools find it. Devices pull images as MYNAH_PULL_USER with MYNAH_PULL_PASSWORD, where those are
 set. With --dry-run it asks the hub and shows what would change.
 
+The target `kubernetes` is a cluster, such as K3s on a Raspberry Pi; the manifest is then what
+generate-manifest wrote with --format kubernetes. The whole of it is tried first, then applied on the
+server's side, watched until it runs, and asked which model it runs. What does not come to run is taken
+back; what the manifest no longer has is deleted, except volumes and what others made. With --canary the
+nodes with a label run it before all others do. Who signs in: the service connection, --kubeconfig,
+KUBECONFIG, the pod's own account, ~/.kube/config, the first there is.
+
 Examples:
   deploy-modules --manifest work/deployment.json --images work/images --frames frames --out work/device
   deploy-modules --manifest work/deployment.json --target iot-hub --device pi-1 --merge --out work/deployed
   deploy-modules --manifest work/deployment.json --target iot-hub --hub mynah --out work/deployed \\
-    --target-condition \"tags.room = 'hall'\" --wait 20m";
+    --target-condition \"tags.room = 'hall'\" --wait 20m
+  deploy-modules --manifest work/objects.yaml --target kubernetes --canary room=hall --out work/deployed";
     const OPTIONS: &'static [OptionSpec] = &[
         OptionSpec::required("manifest", OptionKind::Path, "The file that generate-manifest wrote."),
         OptionSpec::with_default(
             "target",
-            OptionKind::Choice(&["local", "iot-hub"]),
+            OptionKind::Choice(&["local", "iot-hub", "kubernetes"]),
             "local",
             "Where to deploy to.",
         ),
@@ -106,7 +118,8 @@ Examples:
             "wait",
             OptionKind::Text,
             "How long, such as `90s` or `10m`: at `local` the device may report nothing new, by default 60s; \
-             at `iot-hub` the devices may take to run the deployment, by default 10m.",
+             at `iot-hub` the devices may take to run the deployment, by default 10m; at `kubernetes` the pods, \
+             by default 5m.",
         ),
         OptionSpec::optional(
             "images",
@@ -145,7 +158,7 @@ Examples:
             "deployment",
             OptionKind::Text,
             "mynah",
-            "The name of the automatic deployment: lower-case letters, digits and `-`.",
+            "The name of the automatic deployment, or of what a cluster keeps of it: lower-case letters, digits and `-`.",
         ),
         OptionSpec::with_default(
             "priority",
@@ -168,6 +181,31 @@ Examples:
             OptionKind::Text,
             "The service connection of the registry, with whose user and password devices pull the images.",
         ),
+        OptionSpec::optional(
+            "clusterConnection",
+            OptionKind::Text,
+            "The service connection of the type Kubernetes that signs in to the cluster.",
+        ),
+        OptionSpec::optional(
+            "kubeconfig",
+            OptionKind::Path,
+            "The kubeconfig that says which cluster and who.",
+        ),
+        OptionSpec::optional(
+            "context",
+            OptionKind::Text,
+            "The context of the kubeconfig. Without it: its current one.",
+        ),
+        OptionSpec::optional(
+            "canary",
+            OptionKind::Text,
+            "`<key>=<value>`, the label of the nodes that are to run it before all others do, at `kubernetes`.",
+        ),
+        OptionSpec::optional(
+            "force",
+            OptionKind::Switch,
+            "Take over fields of the cluster's objects that others manage. Without this they are an error.",
+        ),
     ];
     const OUTPUTS: &'static [OutputSpec] = &[
         OutputSpec { name: "record", about: "The file deployment-record.json." },
@@ -175,7 +213,7 @@ Examples:
         OutputSpec { name: "modelDigest", about: "The model the device reported, at `local`." },
         OutputSpec {
             name: "changed",
-            about: "Whether anything was changed, at `iot-hub`: `true` or `false`.",
+            about: "Whether anything was changed, at `iot-hub` and `kubernetes`: `true` or `false`.",
         },
         OutputSpec { name: "configuration", about: "The configuration's id, of an automatic deployment." },
     ];
@@ -183,15 +221,15 @@ Examples:
     type Plan = Plan;
 
     fn plan(inputs: &Inputs) -> Result<Plan, Fault> {
-        let target = if inputs.choice("target")? == Some("iot-hub") {
-            Target::IotHub(HubPlan::new(inputs)?)
-        } else {
-            Target::Local(LocalPlan {
+        let target = match inputs.choice("target")? {
+            Some("iot-hub") => Target::IotHub(HubPlan::new(inputs)?),
+            Some("kubernetes") => Target::Kubernetes(ClusterPlan::new(inputs)?),
+            _ => Target::Local(LocalPlan {
                 images: inputs.required_path("images")?,
                 frames: inputs.required_path("frames")?,
                 hold: inputs.integer("hold")?.unwrap_or(3),
                 wait: wait(inputs)?.unwrap_or(Duration::from_mins(1)),
-            })
+            }),
         };
         Ok(Plan { manifest: inputs.required_path("manifest")?, out: inputs.required_path("out")?, target })
     }
@@ -200,6 +238,7 @@ Examples:
         match &plan.target {
             Target::Local(_) => Ok(plan.to_string()),
             Target::IotHub(hub) => hub.preview(&plan.manifest, context),
+            Target::Kubernetes(cluster) => cluster.preview(&plan.manifest, context),
         }
     }
 
@@ -207,6 +246,7 @@ Examples:
         match &plan.target {
             Target::Local(local) => local.run(plan, context),
             Target::IotHub(hub) => hub.run(&plan.manifest, &plan.out, context),
+            Target::Kubernetes(cluster) => cluster.run(&plan.manifest, &plan.out, context),
         }
     }
 }
@@ -245,6 +285,17 @@ impl LocalPlan {
             ..Outcome::default()
         })
     }
+}
+
+/// The option `deployment`.
+fn deployment(inputs: &Inputs) -> Result<&str, InputError> {
+    let name = inputs.required("deployment")?;
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    if name.len() > 64 || !name.bytes().all(plain) || name.starts_with('-') || name.ends_with('-') {
+        let allowed = "up to 64 lower-case letters, digits and `-`,";
+        return Err(inputs.refused("deployment", name, allowed));
+    }
+    Ok(name)
 }
 
 /// The option `wait`: a number of seconds, or one with `s`, `m` or `h`.
@@ -306,6 +357,9 @@ mod tests {
             (&[("target", "iot-hub"), ("targetCondition", "*"), ("deployment", "My one")], "`--deployment`"),
             (&[("target", "iot-hub"), ("device", "a"), ("hub", "no hub")], "no hub"),
             (&[("target", "moon")], "`iot-hub`"),
+            (&[("target", "kubernetes"), ("canary", "hall")], "`--canary`"),
+            (&[("target", "kubernetes"), ("deployment", "My one")], "`--deployment`"),
+            (&[("target", "kubernetes"), ("kubeconfig", "k"), ("clusterConnection", "c")], "`--kubeconfig`"),
         ] {
             let fault = plan(options).unwrap_err();
             assert!(fault.chain().contains(says), "{options:?}: {fault}");

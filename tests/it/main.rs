@@ -13,6 +13,7 @@ mod dockerfiles;
 mod given;
 mod hub;
 mod interruption;
+mod kubernetes;
 mod manifest;
 mod pipeline;
 mod registry;

@@ -28,6 +28,43 @@ pub struct DeploymentRecord {
     /// What was done at the hub, where the target is IoT Hub.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hub: Option<HubDeployment>,
+    /// What was done in the cluster, where the target is Kubernetes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<ClusterDeployment>,
+}
+
+/// A deployment to a Kubernetes cluster.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ClusterDeployment {
+    /// The API server: scheme, host and port.
+    pub server: String,
+    /// The namespace that is deployed to.
+    pub namespace: String,
+    /// The label of the nodes that had to run it first, `<key>=<value>`, where there were some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<String>,
+    /// Whether anything was changed in the cluster; otherwise all was there already.
+    pub changed: bool,
+    /// The pods that were seen ready.
+    pub pods: Vec<DeployedPod>,
+    /// What the manifest no longer has and was deleted, as `<kind> <name>`.
+    pub pruned: Vec<String>,
+}
+
+/// A pod that was seen ready.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DeployedPod {
+    /// Its name.
+    pub name: String,
+    /// The Deployment or DaemonSet it belongs to.
+    pub workload: String,
+    /// The node it runs on.
+    pub node: String,
+    /// The model it reported, where it was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<Sha256Digest>,
 }
 
 /// A deployment through IoT Hub.

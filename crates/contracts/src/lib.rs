@@ -42,7 +42,9 @@ pub use dataset::{
     Dataset, FOLDS, ImageFormat, LabelCount, NearDuplicate, Photo, SkipReason, Skipped, Snapshot,
     SnapshotBlob,
 };
-pub use deployment::{DeployTarget, DeployedModule, DeploymentRecord, HubDeployment};
+pub use deployment::{
+    ClusterDeployment, DeployTarget, DeployedModule, DeployedPod, DeploymentRecord, HubDeployment,
+};
 pub use device::{DeviceState, DeviceStatus, REVIEW_FOLDER, Sighting};
 pub use digest::{DigestParseError, Hasher, Sha256Digest};
 pub use evaluation::{CalibrationBin, Evaluation, EvaluationSummary, LabelScore, Mistake};

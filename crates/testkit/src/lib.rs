@@ -26,6 +26,7 @@ pub mod edge;
 pub mod faults;
 mod files;
 pub mod iothub;
+pub mod kubernetes;
 mod photos;
 pub mod pipelines;
 pub mod registry;

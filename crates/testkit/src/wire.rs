@@ -87,6 +87,11 @@ impl Wire {
     }
 }
 
+/// Marks an answer that goes on for as long as someone listens: it is handed through as it is, and recorded without its
+/// body. Faults other than refusals are the double's own business then.
+#[derive(Clone, Copy, Debug)]
+pub struct Endless;
+
 /// A double that listens on this machine until it is dropped.
 #[derive(Debug)]
 pub struct Served {
@@ -163,6 +168,10 @@ async fn observe(State(wire): State<Arc<Wire>>, request: Request, next: Next) ->
         drop(next.clone().run(request(&body)).await);
     }
     let (head, answer) = next.run(request(&body)).await.into_parts();
+    if head.extensions.get::<Endless>().is_some() {
+        note(&wire, &parts, &body, head.status, &Bytes::new(), false);
+        return Response::from_parts(head, answer);
+    }
     let Ok(answer) = to_bytes(answer, MAX_BODY).await else {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };

@@ -248,6 +248,9 @@ steps:
             ("merge", "Keep other modules"),
             ("replace", "Remove other modules"),
             ("deployment", "Name of the automatic deployment"),
+            ("clusterConnection", "Kubernetes service connection"),
+            ("canary", "Label of the nodes that run it first"),
+            ("force", "Take over fields of others"),
         ],
         shown: &[],
         help: &[(
@@ -272,6 +275,12 @@ steps:
                     "replace",
                     "registryConnection",
                 ],
+            },
+            Group {
+                name: "cluster",
+                title: "Kubernetes",
+                shown: Some("target = kubernetes"),
+                options: &["clusterConnection", "kubeconfig", "context", "canary", "force"],
             },
             Group {
                 name: "local",

@@ -228,6 +228,7 @@ impl Task {
             OptionKind::Choice(_) => "pickList".into(),
             _ if option.name == "connection" => format!("connectedService:{}", self.form.connection),
             _ if option.name == "registryConnection" => "connectedService:dockerregistry".into(),
+            _ if option.name == "clusterConnection" => "connectedService:kubernetes".into(),
             _ => "string".into(),
         }
     }

@@ -12,7 +12,7 @@ use mynah_contracts::{
     HubDeployment, SchemaVersion, Sha256Digest, Tool, to_json,
 };
 
-use super::wait;
+use super::{deployment, wait};
 use crate::agent::{Connection, ConnectionError, Env, Inputs};
 use crate::azure::auth::TokenSource;
 use crate::azure::iothub::{
@@ -139,12 +139,7 @@ impl HubPlan {
                 To::Device { id: id.to_owned(), others }
             }
             (None, Some(condition)) => {
-                let name = inputs.required("deployment")?;
-                let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-                if name.len() > 64 || !name.bytes().all(plain) || name.starts_with('-') {
-                    let allowed = "up to 64 lower-case letters, digits and `-`,";
-                    return Err(inputs.refused("deployment", name, allowed).into());
-                }
+                let name = deployment(inputs)?;
                 To::Fleet {
                     condition: condition.to_owned(),
                     name: name.to_owned(),
@@ -346,6 +341,7 @@ impl HubPlan {
                 running: arrived.running.clone(),
                 offline: arrived.offline.clone(),
             }),
+            cluster: None,
         }
     }
 }
