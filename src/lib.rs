@@ -13,6 +13,7 @@ pub mod cluster;
 pub mod dataset;
 pub mod device;
 pub mod dockerfile;
+pub mod doctor;
 pub mod entry;
 pub mod http;
 pub mod install;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use mynah::agent::{Console, Env, Inputs};
+use mynah::doctor;
 use mynah::entry;
 use mynah::manifest::command;
 use mynah::pipeline;
@@ -63,6 +64,7 @@ fn main() -> ExitCode {
         .subcommand(run)
         .subcommand(tracing)
         .subcommand(relaying)
+        .subcommand(doctor::command())
         .subcommand(
             clap::Command::new("manifest")
                 .about("Work with deployment manifests")
@@ -86,6 +88,10 @@ fn main() -> ExitCode {
         Some(("run", matches)) => walk(matches),
         Some(("trace", matches)) => trace_image(matches),
         Some(("relay", matches)) => relay_uploads(matches),
+        Some(("doctor", matches)) => {
+            let env = Env::capture();
+            compare(matches, |matches, console| doctor::run(matches, &env, console))
+        }
         Some(("manifest", matches)) => matches
             .subcommand_matches("diff")
             .map_or(ExitCode::FAILURE, |matches| compare(matches, command::diff)),
