@@ -213,7 +213,7 @@ mod tests {
             (pod(&json!({"phase": "Running"})), false, "not ready"),
             (
                 pod(
-                    json!({"conditions": [{"type": "PodScheduled", "status": "False", "message": "0/1 nodes: squat.ai/video"}]}),
+                    &json!({"conditions": [{"type": "PodScheduled", "status": "False", "message": "0/1 nodes: squat.ai/video"}]}),
                 ),
                 false,
                 "squat.ai/video",

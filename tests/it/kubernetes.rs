@@ -218,7 +218,7 @@ fn a_deployment_that_does_not_run_is_taken_back() {
     assert_eq!(bench.cluster.names("apps/v1", "deployments"), ["mynah-runtime"]);
     assert_eq!(bench.cluster.images(), [("pi-1".to_owned(), image('1'))]);
     // What may hold data is never deleted.
-    assert_eq!(bench.cluster.names("v1", "persistentvolumeclaims"), ["notes"]);
+    assert_eq!(bench.cluster.names("v1", "persistentvolumeclaims"), ["mynah-state", "notes"]);
     assert!(!bench.at("out/deployment-record.json").exists());
     assert_eq!(bench.inventory()["pending"], Value::Null);
     bench.is_sound();
@@ -277,7 +277,7 @@ fn what_left_the_manifest_goes_and_what_others_made_stays() {
         settings.contains(&"foreign".to_owned()) && !settings.contains(&"notes-env".to_owned()),
         "{settings:?}"
     );
-    assert_eq!(bench.cluster.names("v1", "persistentvolumeclaims"), ["notes"]);
+    assert_eq!(bench.cluster.names("v1", "persistentvolumeclaims"), ["mynah-state", "notes"]);
     assert!(pruned.stdout.contains("PersistentVolumeClaim notes stays"), "{}", pruned.stdout);
     assert!(bench.record()["cluster"]["pruned"].as_array().unwrap().contains(&json!("Deployment notes")));
     bench.is_sound();
