@@ -280,7 +280,7 @@ impl Walk {
         // An emulator maps what a program opens into its root file system, but not what it makes.
         let place = if native { PathBuf::from("/device") } else { outside.clone() };
         let mut command =
-            if native { inside(&rootfs, user, program)? } else { emulated(&rootfs, platform, program) };
+            if native { inside(&rootfs, user, program)? } else { emulated(&rootfs, platform, program)? };
         command.args(&entry[1..]).env_clear();
         for variable in &environment {
             let (name, value) =
@@ -311,22 +311,29 @@ impl Walk {
 fn inside(rootfs: &Path, user: u64, program: &str) -> Result<Command> {
     let mut command;
     if fs::metadata(rootfs)?.uid() == 0 {
-        command = Command::new("chroot");
+        command = Command::new(installed("chroot")?);
         command.arg(format!("--userspec={user}:{user}")).arg(rootfs);
     } else {
-        command = Command::new("unshare");
+        command = Command::new(installed("unshare")?);
         command.arg(format!("--map-user={user}")).arg(format!("--root={}", rootfs.display()));
     }
     command.arg(program);
     Ok(command)
 }
 
+/// Where a program of this machine is. It is started with the image's environment, whose `PATH` does not lead to it.
+fn installed(program: &str) -> Result<PathBuf> {
+    let search = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&search).map(|folder| folder.join(program)).find(|path| path.is_file());
+    found.with_context(|| format!("{program} is not installed"))
+}
+
 /// A program of another platform: its loader and its libraries are those of its root file system.
-fn emulated(rootfs: &Path, platform: Platform, program: &str) -> Command {
+fn emulated(rootfs: &Path, platform: Platform, program: &str) -> Result<Command> {
     let emulator = if platform == Platform::LinuxArmV7 { "qemu-arm" } else { "qemu-aarch64" };
-    let mut command = Command::new(emulator);
+    let mut command = Command::new(installed(emulator)?);
     command.arg("-L").arg(rootfs).arg(rootfs.join(program.trim_start_matches('/')));
-    command
+    Ok(command)
 }
 
 /// The greatest distance between probabilities; an error where labels or words differ.
