@@ -1,7 +1,8 @@
 //! What a step of a pipeline does: scripts, our tasks, artifacts, caches; what else there is is named.
 
 use super::environment::CONNECTIONS;
-use super::plan::{Action, From, Reader};
+use super::plan::{Action, From};
+use super::read::Reader;
 use crate::pipeline::check::is_open;
 use crate::pipeline::document::Node;
 use crate::pipeline::tasks::Task;

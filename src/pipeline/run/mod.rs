@@ -1,7 +1,7 @@
 //! `mynah pipeline run`: an agent on this machine, so that a pipeline is tried before it is pushed.
 //!
-//! [`expand`] does what the service does with templates, [`plan`] reads what comes out and names what cannot be done
-//! here, [`runner`] and [`job`] carry it out with the task programs under the agent's environment.
+//! [`expand`] does what the service does with templates, [`read`] makes a [`plan`] of what comes out and names what
+//! cannot be done here, [`runner`] and [`job`] carry it out with the task programs under the agent's environment.
 
 mod actions;
 mod command;
@@ -12,8 +12,11 @@ mod expand;
 mod expression;
 mod functions;
 mod job;
+mod node_value;
 mod plan;
 mod process;
+mod read;
+mod read_job;
 mod runner;
 mod status;
 mod store;
