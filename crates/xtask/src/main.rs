@@ -10,6 +10,7 @@ mod forms;
 mod journey;
 mod journey_agents;
 mod journey_azure;
+mod journey_cluster;
 mod journey_device;
 mod journey_modules;
 mod journey_pipeline;
@@ -45,6 +46,7 @@ usage: cargo xtask <what>
                       screenshots of its page are left in OUT (default: below the target folder)
   journey modules [--programs DIR] [PLATFORM…]
                       build the samples' image for three platforms, push it, have others fetch it and start it on each
+  journey cluster     deploy two models of the samples to a double of Kubernetes: killed, failing, by canary, pruned
   journey manifests   fill in the templates of ../shared/contracts, and have the published schemas judge
   crates [--check]    list the crates inside the device's program, or check that the list is up to date
   journey pipeline    pack the extension, walk the samples with its tasks under Node, and have every pipeline judged
@@ -74,6 +76,7 @@ fn main() -> ExitCode {
         ["journey", "device"] => journey_device::device(None),
         ["journey", "device", out] => journey_device::device(Some(out.as_ref())),
         ["journey", "modules", rest @ ..] => journey_modules::modules(rest),
+        ["journey", "cluster"] => journey_cluster::cluster(),
         ["journey", "manifests"] => manifests::journey(),
         ["crates"] => crates::write(),
         ["crates", "--check"] => crates::check(),
