@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, ensure};
 use mynah_contracts::Platform;
 
+use crate::debian::{download, names};
 use crate::process::{built, cargo, run};
 use crate::say;
 
@@ -59,7 +60,7 @@ pub(crate) fn assemble(out: &Path) -> Result<()> {
     fs::write(source.join("Dockerfile"), DOCKERFILE)?;
     for platform in Platform::ALL {
         say(&format!("base: packages for {platform}"));
-        let packages = download(scratch.path(), platform)?;
+        let packages = download(scratch.path(), platform, &PACKAGES)?;
         tree(&packages, platform, &source.join(platform.as_str().replace('/', "-")))?;
     }
     run(&root, cargo(), ["build", "--release", "--locked", "--bin", "build-modules"], &[])?;
@@ -69,46 +70,6 @@ pub(crate) fn assemble(out: &Path) -> Result<()> {
     run(&root, program, ["--modules", &modules, "--platform", &all, "--out", &shown], &[])?;
     say(&format!("base: give `build-modules --base oci:{}`", out.join(NAME).display()));
     Ok(())
-}
-
-/// Debian's name of the architecture, the folder of its libraries, the place of its program loader.
-fn names(platform: Platform) -> (&'static str, &'static str, &'static str) {
-    match platform {
-        Platform::LinuxAmd64 => ("amd64", "x86_64-linux-gnu", "lib64/ld-linux-x86-64.so.2"),
-        Platform::LinuxArm64 => ("arm64", "aarch64-linux-gnu", "lib/ld-linux-aarch64.so.1"),
-        Platform::LinuxArmV7 => ("armhf", "arm-linux-gnueabihf", "lib/ld-linux-armhf.so.3"),
-    }
-}
-
-/// Downloads the packages and gives their files.
-fn download(scratch: &Path, platform: Platform) -> Result<Vec<PathBuf>> {
-    let (architecture, ..) = names(platform);
-    let place = scratch.join(architecture);
-    for folder in ["state/lists/partial", "cache/archives/partial", "packages"] {
-        fs::create_dir_all(place.join(folder))?;
-    }
-    fs::write(place.join("state/status"), "")?;
-    let config = format!(
-        "Dir::State \"{0}/state\";\nDir::State::status \"{0}/state/status\";\nDir::Cache \"{0}/cache\";\n\
-         APT::Architecture \"{architecture}\";\nAPT::Architectures {{ \"{architecture}\"; }};\n\
-         APT::Sandbox::User \"root\";\n",
-        place.display()
-    );
-    let file = place.join("apt.conf");
-    fs::write(&file, config)?;
-    let file = file.display().to_string();
-    let env = [("APT_CONFIG", file.as_str())];
-    let packages = place.join("packages");
-    // One of the archive's indexes being out of step is no reason to stop: the download says whether it is.
-    if let Err(error) = run(&packages, "apt-get", ["update", "-qq"], &env) {
-        say(&format!("base: apt-get update: {error:#}"));
-    }
-    run(&packages, "apt-get", ["download", "-qq"].into_iter().chain(PACKAGES), &env)?;
-    let mut files: Vec<PathBuf> =
-        fs::read_dir(&packages)?.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>()?;
-    files.sort();
-    ensure!(files.len() == PACKAGES.len(), "apt-get downloaded {} packages", files.len());
-    Ok(files)
 }
 
 /// Takes what the runtime needs out of the packages.

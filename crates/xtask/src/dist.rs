@@ -1,7 +1,8 @@
 //! Builds what ships for every platform a device or an agent may have.
 //!
 //! The ARM binaries are cross-built: std from rustup, linker and C library from Debian's cross packages
-//! (`gcc-aarch64-linux-gnu`, `gcc-arm-linux-gnueabihf`).
+//! (`gcc-aarch64-linux-gnu`, `gcc-arm-linux-gnueabihf`). The device's program has sound cards built in; the sound
+//! library's headers come from Debian's packages, unpacked below the target folder.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -10,6 +11,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail, ensure};
 use mynah_contracts::Platform;
 
+use crate::debian;
 use crate::process::{built, cargo, run};
 use crate::say;
 
@@ -89,6 +91,9 @@ impl Dist {
         if self.runtime_only {
             arguments.extend(["--package", "mynah-runtime"]);
         }
+        arguments.extend(["--features", "mynah-runtime/sound-card"]);
+        let sound = sound_library(root, platform)?;
+        env.extend(sound.iter().map(|(name, value)| (*name, value.as_str())));
         run(root, cargo(), arguments, &env)?;
         let triple = cross.map_or(String::new(), |cross| format!("{}/", cross.target));
         let from = built(root, &format!("{triple}{profile}"))?;
@@ -106,6 +111,27 @@ impl Dist {
 /// The folder of a platform's binaries: `linux-arm-v7`.
 pub(crate) fn folder_name(platform: Platform) -> String {
     platform.as_str().replace('/', "-")
+}
+
+/// The sound library to build with, and where its build finds it.
+fn sound_library(root: &Path, platform: Platform) -> Result<[(&'static str, String); 3]> {
+    let place = built(root, "sound-library")?.join(folder_name(platform));
+    let (_, triplet, _) = debian::names(platform);
+    let descriptions = place.join("usr/lib").join(triplet).join("pkgconfig");
+    if !descriptions.is_dir() {
+        let scratch = tempfile::tempdir()?;
+        let packages = debian::download(scratch.path(), platform, &["libasound2", "libasound2-dev"])?;
+        fs::create_dir_all(&place)?;
+        // The headers last: what is looked for above is among them.
+        for package in packages.iter().rev() {
+            run(&place, "dpkg-deb", ["-x".as_ref(), package.as_os_str(), ".".as_ref()], &[])?;
+        }
+    }
+    Ok([
+        ("PKG_CONFIG_ALLOW_CROSS", "1".to_owned()),
+        ("PKG_CONFIG_LIBDIR", descriptions.display().to_string()),
+        ("PKG_CONFIG_SYSROOT_DIR", place.display().to_string()),
+    ])
 }
 
 /// What building for a foreign platform takes.

@@ -5,6 +5,7 @@ mod base;
 mod chart;
 mod counting_proxy;
 mod crates;
+mod debian;
 mod dist;
 mod forms;
 mod journey;

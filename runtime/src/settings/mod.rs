@@ -135,7 +135,7 @@ impl Settings {
                 still: given.required("still-timeout", |text| seconds(text, 3600.0))?,
                 give_up: given.required("give-up", |text| seconds(text, 86_400.0))?,
             },
-            speaker: given.required("speaker", SpeakerSpec::parse)?,
+            speaker: given.optional("speaker", SpeakerSpec::parse)?.unwrap_or_else(SpeakerSpec::unasked),
             volume: given.required("volume", |text| decimal(text, 0.0, 1.0))?,
             mute_hours: given.optional("mute-hours", QuietHours::parse)?,
             speech: given
@@ -183,7 +183,7 @@ pub(super) mod tests {
     fn the_least_that_must_be_given_is_model_and_source() {
         let settings = parse(&[("model", "m"), ("source", "dir:frames")]).unwrap();
         assert_eq!(settings.model, PathBuf::from("m"));
-        assert_eq!(settings.speaker, SpeakerSpec::None);
+        assert_eq!(settings.speaker, SpeakerSpec::unasked());
         assert_eq!(settings.sightings, SightingsTo::Stdout);
         assert_eq!((settings.decision.votes, settings.decision.window), (3, 5));
         assert!(matches!(parse(&[("model", "m")]), Err(SettingsError::Missing { name: "source", .. })));

@@ -24,6 +24,12 @@ pub enum SpeakerSpec {
 }
 
 impl SpeakerSpec {
+    /// What is taken where nothing is said: the default sound card, which may be missing or come later, in a program
+    /// that has them.
+    pub(super) const fn unasked() -> Self {
+        if cfg!(feature = "sound-card") { Self::Card(None) } else { Self::None }
+    }
+
     /// Reads the text. A command's parts are separated by white space; no shell looks at them.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         if text == "none" {

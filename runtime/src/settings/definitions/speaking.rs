@@ -11,7 +11,7 @@ pub(super) const ALL: &[Definition] = &[
         value: "SPEAKER",
         unit: "-",
         allowed: "card[:NAME], wav:DIR, command:PROGRAM [ARGUMENT...], none",
-        default: Default::Value("none"),
+        default: Default::Derived("`card` where sound cards were built in, else `none`"),
         heading: SPEAKS,
         about: "How words are heard. `card` is the default sound card, `card:NAME` the first whose name holds NAME (a \
                 program built with the feature sound-card). `wav:DIR` writes one NNN-<label>.wav per utterance; `command:aplay -q` \
