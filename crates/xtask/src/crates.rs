@@ -39,6 +39,9 @@ fn list() -> Result<String> {
             "--locked",
             "--package",
             "mynah-runtime",
+            // As `dist` builds it.
+            "--features",
+            "sound-card",
             "--edges",
             "normal,no-proc-macro",
             "--target",
