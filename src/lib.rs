@@ -5,6 +5,7 @@
 //! Nothing here names the crates that link an inference engine; the binaries that need one hand it in
 //! (see ARCHITECTURE.md for why).
 
+mod abridged;
 pub mod agent;
 pub mod artifact;
 pub mod azure;

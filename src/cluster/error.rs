@@ -1,16 +1,14 @@
 //! Why a deployment to a cluster did not arrive.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
 use mynah_contracts::{Cancelled, Diagnosis, FaultKind};
 
+use crate::abridged::abridged;
 use crate::agent::ConnectionError;
 use crate::http::HttpError;
-
-/// How many conflicts or failures one message names.
-const SHOWN: usize = 5;
 
 /// Why a deployment to a cluster did not arrive.
 #[derive(Debug, thiserror::Error)]
@@ -90,7 +88,7 @@ pub enum ClusterError {
         api: String,
     },
     /// Someone else owns fields.
-    #[error("fields of {object} are managed by others: {}", list(.fields))]
+    #[error("fields of {object} are managed by others: {}", abridged(.fields))]
     Conflict {
         /// The object.
         object: String,
@@ -126,7 +124,7 @@ pub enum ClusterError {
     #[error("nothing in the manifest runs on every node, so that some nodes could run it first")]
     NoCanaryWorkload,
     /// It does not run.
-    #[error("{}{}; {after}", list(.failures), within(*.seconds))]
+    #[error("{}{}; {after}", abridged(.failures), within(*.seconds))]
     NotRunning {
         /// What does not run, and why.
         failures: Vec<String>,
@@ -169,15 +167,6 @@ impl fmt::Display for After {
 
 fn within(seconds: Option<u64>) -> String {
     seconds.map(|seconds| format!(" within {seconds} s")).unwrap_or_default()
-}
-
-fn list(all: &[String]) -> String {
-    let mut text = all.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join("; ");
-    if all.len() > SHOWN {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "; and {} more", all.len() - SHOWN);
-    }
-    text
 }
 
 impl From<Cancelled> for ClusterError {

@@ -15,6 +15,7 @@
 //! | `health` | what the status of workloads and pods says |
 //! | `watch` | lists that follow the cluster through lost connections |
 //! | `verify` | asking pods whether they are ready and which model they run |
+//! | `running` | whether what was applied runs |
 //! | `deploy` | the order of all this, canary and going back |
 
 mod access;
@@ -27,6 +28,7 @@ mod inventory;
 mod kubeconfig;
 mod object;
 mod plan;
+mod running;
 mod verify;
 mod watch;
 

@@ -35,6 +35,24 @@ pub struct Finding {
     pub hint: String,
 }
 
+impl Finding {
+    /// An error at `node`, whose file is one of `files`.
+    pub(super) fn error(
+        files: &[PathBuf],
+        node: &Node,
+        problem: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> Self {
+        Self {
+            file: files.get(node.source).cloned().unwrap_or_default(),
+            place: node.place,
+            severity: Severity::Error,
+            problem: problem.into(),
+            hint: hint.into(),
+        }
+    }
+}
+
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let word = match self.severity {

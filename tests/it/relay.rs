@@ -1,11 +1,11 @@
 //! `mynah relay` as Event Grid meets it, before a strict double of Azure Pipelines.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::TcpStream;
+use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use mynah_testkit::caller::Caller;
 use mynah_testkit::faults::Fault;
 use mynah_testkit::pipelines::{PIPELINE, PROJECT, Pipelines, READING_TOKEN, Status, TOKEN};
 use mynah_testkit::tokens::{CLIENT_ID, CLIENT_SECRET, TENANT, TokenService};
@@ -53,13 +53,13 @@ impl Relay {
         Self { child, address: address.to_owned(), path: format!("/{path}") }
     }
 
-    fn line(&self) -> Line {
-        Line(BufReader::new(TcpStream::connect(&self.address).unwrap()))
+    fn line(&self) -> Caller {
+        Caller::connect(&self.address).unwrap()
     }
 
     /// One request on a connection of its own.
     fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> (u16, String) {
-        self.line().ask(method, path, headers, body)
+        self.line().ask(method, path, headers, body).unwrap()
     }
 
     fn deliver(&self, events: &Value) -> u16 {
@@ -84,39 +84,6 @@ impl Drop for Relay {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-    }
-}
-
-/// A connection that is kept.
-struct Line(BufReader<TcpStream>);
-
-impl Line {
-    fn ask(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> (u16, String) {
-        let mut text =
-            format!("{method} {path} HTTP/1.1\r\nhost: relay\r\ncontent-length: {}\r\n", body.len());
-        for (name, value) in headers {
-            text.extend([name, ": ", value, "\r\n"]);
-        }
-        text += "\r\n";
-        text += body;
-        self.0.get_mut().write_all(text.as_bytes()).unwrap();
-        self.answer().unwrap_or_else(|| panic!("no answer to {method} {path}"))
-    }
-
-    /// The next answer, headers and body; `None` where the connection ends first.
-    fn answer(&mut self) -> Option<(u16, String)> {
-        let mut head = String::new();
-        while !head.ends_with("\r\n\r\n") {
-            if self.0.read_line(&mut head).ok()? == 0 {
-                return None;
-            }
-        }
-        let head = head.to_lowercase();
-        let status = head.split(' ').nth(1)?.parse().ok()?;
-        let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
-        let mut body = vec![0; length.unwrap_or(0)];
-        self.0.read_exact(&mut body).ok()?;
-        Some((status, head + &String::from_utf8_lossy(&body)))
     }
 }
 
@@ -155,8 +122,9 @@ fn ten_thousand_uploads_in_a_burst_are_at_most_two_runs() {
                 for batch in 0..50 {
                     let events: Vec<Value> =
                         (0..10).map(|at| upload(&format!("{caller}-{batch}-{at}"))).collect();
-                    let (status, said) =
-                        line.ask("POST", "/events", &[("x-mynah-key", KEY)], &json!(events).to_string());
+                    let (status, said) = line
+                        .ask("POST", "/events", &[("x-mynah-key", KEY)], &json!(events).to_string())
+                        .unwrap();
                     assert_eq!(status, 200, "{said}");
                 }
             });
@@ -195,12 +163,12 @@ fn kills_lose_no_upload_that_was_acknowledged() {
                                 body.len()
                             );
                             // Killed in between.
-                            if line.0.get_mut().write_all((head + &body).as_bytes()).is_err() {
+                            if line.send(&(head + &body)).is_err() {
                                 break;
                             }
                             match line.answer() {
-                                Some((status, _)) => assert_eq!(status, 200),
-                                None => break,
+                                Ok((status, _)) => assert_eq!(status, 200),
+                                Err(_) => break,
                             }
                             known.push(id);
                         }
@@ -352,11 +320,11 @@ fn bad_deliveries_are_told_and_take_no_others_with_them() {
     let head = format!(
         "POST /events HTTP/1.1\r\nhost: relay\r\nx-mynah-key: {KEY}\r\ncontent-length: 999999999\r\n\r\n"
     );
-    line.0.get_mut().write_all(head.as_bytes()).unwrap();
+    line.send(&head).unwrap();
     assert_eq!(line.answer().unwrap().0, 413);
     // One that sends its head and never its body is let go, and others are served meanwhile.
     let mut slow = relay.line();
-    slow.0.get_mut().write_all(head.replace("999999999", "9").as_bytes()).unwrap();
+    slow.send(&head.replace("999999999", "9")).unwrap();
     let mut other = upload("2");
     other["subject"] = json!("/blobServices/default/containers/in/blobs/cat/notes.txt");
     assert_eq!(relay.deliver(&json!([other, upload("1")])), 200);

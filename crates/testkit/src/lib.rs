@@ -7,6 +7,7 @@
 //! | clips of its labels, real WAV files | [`tiny_speech`] |
 //! | a camera of the network, whose plug can be pulled | [`camera::NetworkCamera`] |
 //! | a folder served over HTTP | [`serve_folder`] |
+//! | a caller over HTTP that may break off | [`caller::Caller`] |
 //! | a strict registry of images with faults on demand | [`registry::Registry`] |
 //! | Debian's own registry, where it is installed | [`debian_registry::DebianRegistry`] |
 //! | Microsoft's emulator of Blob Storage, where it is installed | [`azurite::Azurite`] |
@@ -17,6 +18,7 @@
 pub mod agentpool;
 pub mod azurite;
 pub mod blobs;
+pub mod caller;
 pub mod camera;
 mod clips;
 pub mod customvision;

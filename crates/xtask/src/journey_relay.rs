@@ -1,13 +1,13 @@
 //! The journey of uploads: ten thousand of them in a burst, the relay killed on the way, and at most two runs.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::TcpStream;
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use mynah_testkit::caller::Caller;
 use mynah_testkit::pipelines::{PIPELINE, PROJECT, Pipelines, TOKEN};
 use serde_json::json;
 
@@ -120,7 +120,7 @@ impl Relay {
             let callers: Vec<_> = (0..CALLERS)
                 .map(|caller| {
                     scope.spawn(move || -> Result<usize> {
-                        let mut line = Line::open(&self.address)?;
+                        let mut line = Caller::connect(&self.address)?;
                         let mut done = 0;
                         for number in (caller..count).step_by(CALLERS) {
                             let event = json!({
@@ -128,7 +128,7 @@ impl Relay {
                                 "source": "/x/storageAccounts/photos", "id": format!("{round}-{number}"),
                                 "subject": format!("/blobServices/default/containers/in/blobs/cat/{number}.jpg"),
                             });
-                            let (status, said) = line.ask("POST", "/events", &event.to_string())?;
+                            let (status, said) = line.ask("POST", "/events", &[("x-mynah-key", KEY)], &event.to_string())?;
                             ensure!(status == 200, "an upload was answered with {status}: {said}");
                             done += 1;
                         }
@@ -144,7 +144,8 @@ impl Relay {
     }
 
     fn figure(&self, name: &str) -> Result<u64> {
-        let (_, text) = Line::open(&self.address)?.ask("GET", "/metrics", "")?;
+        let (_, text) =
+            Caller::connect(&self.address)?.ask("GET", "/metrics", &[("x-mynah-key", KEY)], "")?;
         let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         Ok(value.with_context(|| format!("no {name} in {text}"))?.parse()?)
     }
@@ -155,32 +156,5 @@ impl Drop for Relay {
         // It may have been killed already.
         let _ = self.child.kill();
         let _ = self.child.wait();
-    }
-}
-
-/// A connection that is kept.
-struct Line(BufReader<TcpStream>);
-
-impl Line {
-    fn open(address: &str) -> Result<Self> {
-        Ok(Self(BufReader::new(TcpStream::connect(address)?)))
-    }
-
-    fn ask(&mut self, method: &str, path: &str, body: &str) -> Result<(u16, String)> {
-        let head = format!(
-            "{method} {path} HTTP/1.1\r\nhost: relay\r\nx-mynah-key: {KEY}\r\ncontent-length: {}\r\n\r\n{body}",
-            body.len()
-        );
-        self.0.get_mut().write_all(head.as_bytes())?;
-        let mut head = String::new();
-        while !head.ends_with("\r\n\r\n") {
-            ensure!(self.0.read_line(&mut head)? > 0, "the relay ended a connection");
-        }
-        let head = head.to_lowercase();
-        let status = head.split(' ').nth(1).context("no status")?.parse()?;
-        let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap_or("0");
-        let mut body = vec![0; length.parse()?];
-        self.0.read_exact(&mut body)?;
-        Ok((status, String::from_utf8(body)?))
     }
 }

@@ -1,14 +1,12 @@
 //! Why a deployment through IoT Hub did not arrive.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 
 use mynah_contracts::{Cancelled, Diagnosis, FaultKind};
 
+use crate::abridged::abridged;
 use crate::azure::auth::AuthError;
 use crate::http::HttpError;
-
-/// How many devices one message names.
-const SHOWN: usize = 5;
 
 /// Why a deployment through IoT Hub did not arrive.
 #[derive(Debug, thiserror::Error)]
@@ -122,7 +120,7 @@ pub enum HubError {
     #[error("the configuration `{0}` was changed by someone else meanwhile")]
     Taken(String),
     /// It does not run.
-    #[error("{} of {total} devices {} not run the deployment{}: {}; {after}", .failures.len(), does(.failures.len()), within(*.seconds), list(.failures))]
+    #[error("{} of {total} devices {} not run the deployment{}: {}; {after}", .failures.len(), does(.failures.len()), within(*.seconds), abridged(.failures))]
     NotRunning {
         /// Those that do not, worst first.
         failures: Vec<DeviceFailure>,
@@ -201,15 +199,6 @@ fn other_devices(others: usize) -> String {
         1 => " (one device does, but is not an edge device)".into(),
         others => format!(" ({others} devices do, but are no edge devices)"),
     }
-}
-
-fn list(failures: &[DeviceFailure]) -> String {
-    let mut text = failures.iter().take(SHOWN).map(ToString::to_string).collect::<Vec<_>>().join("; ");
-    if failures.len() > SHOWN {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "; and {} more", failures.len() - SHOWN);
-    }
-    text
 }
 
 impl From<Cancelled> for HubError {

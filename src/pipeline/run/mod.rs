@@ -20,6 +20,7 @@ mod read_job;
 mod runner;
 mod status;
 mod store;
+mod templates;
 mod test_results;
 mod value;
 mod variables;

@@ -6,7 +6,7 @@ use super::expand::Expanded;
 use super::expression::{Expression, Mention};
 use super::functions;
 use super::plan::{Pipeline, Stage, Text, Variables};
-use crate::pipeline::check::{Finding, Severity};
+use crate::pipeline::check::Finding;
 use crate::pipeline::document::{Content, Node};
 use crate::pipeline::tasks::meant;
 
@@ -47,13 +47,7 @@ pub(super) struct Reader<'a> {
 
 impl Reader<'_> {
     fn finding(&self, at: &Node, problem: impl Into<String>, hint: impl Into<String>) -> Finding {
-        Finding {
-            file: self.files.get(at.source).cloned().unwrap_or_default(),
-            place: at.place,
-            severity: Severity::Error,
-            problem: problem.into(),
-            hint: hint.into(),
-        }
+        Finding::error(self.files, at, problem, hint)
     }
 
     /// Something that is wrong.

@@ -16,6 +16,7 @@ mod apply;
 mod controllers;
 mod routes;
 mod store;
+mod watch;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

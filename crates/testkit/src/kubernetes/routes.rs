@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::{Body, Bytes};
+use axum::body::Bytes;
 use axum::extract::{Query, State as Extracted};
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse as _, Response};
@@ -14,9 +14,9 @@ use axum::routing::any;
 use serde_json::{Value, json};
 
 use super::controllers::{self, Behaviour};
-use super::store::{Event, Kind, Place};
+use super::store::{Kind, Place};
+use super::watch::watch;
 use super::{Cluster, State};
-use crate::wire::Endless;
 
 /// Group and version, kind, plural, whether it is in a namespace, and the fields beside the four that all have.
 pub(super) const KINDS: [(&str, &str, &str, bool, &[&str]); 9] = [
@@ -40,10 +40,7 @@ pub(super) const KINDS: [(&str, &str, &str, bool, &[&str]); 9] = [
 /// Between two things that the cluster does by itself.
 const STEP: Duration = Duration::from_millis(4);
 
-/// How long a watch is silent before it tells the present version.
-const SILENCE: Duration = Duration::from_millis(100);
-
-type Queries = BTreeMap<String, String>;
+pub(super) type Queries = BTreeMap<String, String>;
 
 pub(super) fn router(cluster: Cluster) -> Router {
     Router::new()
@@ -54,12 +51,12 @@ pub(super) fn router(cluster: Cluster) -> Router {
 }
 
 /// What a path names.
-struct Asked {
-    kind: Kind,
-    namespace: Option<String>,
-    name: Option<String>,
+pub(super) struct Asked {
+    pub(super) kind: Kind,
+    pub(super) namespace: Option<String>,
+    pub(super) name: Option<String>,
     /// What follows the name: `proxy/…`.
-    rest: Vec<String>,
+    pub(super) rest: Vec<String>,
 }
 
 impl Asked {
@@ -402,14 +399,14 @@ fn patch(
 }
 
 /// Whether an object's labels fulfil a selector of `key=value` pairs.
-fn selected(object: &Value, selector: Option<&String>) -> bool {
+pub(super) fn selected(object: &Value, selector: Option<&String>) -> bool {
     let pairs = selector.into_iter().flat_map(|text| text.split(',')).filter(|pair| !pair.is_empty());
     pairs
         .filter_map(|pair| pair.split_once('='))
         .all(|(key, value)| object["metadata"]["labels"][key] == value)
 }
 
-fn matches(asked: &Asked, place: &Place) -> bool {
+pub(super) fn matches(asked: &Asked, place: &Place) -> bool {
     place.0 == asked.kind && asked.namespace.as_ref().is_none_or(|namespace| *namespace == place.1)
 }
 
@@ -434,88 +431,6 @@ fn list(state: &State, asked: &Asked, queries: &Queries) -> Value {
         "kind": "List", "apiVersion": asked.kind.api,
         "metadata": {"resourceVersion": state.store.version.to_string()}, "items": items,
     })
-}
-
-/// An endless answer: one line for each event from a version on, and the present version where it is silent.
-fn watch(cluster: &Cluster, asked: &Asked, queries: &Queries) -> Response {
-    struct Watching {
-        cluster: Cluster,
-        asked: Asked,
-        selector: Option<String>,
-        from: u64,
-        cut: bool,
-        over: bool,
-    }
-    let from = queries.get("resourceVersion").and_then(|text| text.parse().ok()).unwrap_or(0);
-    let watching = Watching {
-        cluster: cluster.clone(),
-        asked: Asked {
-            kind: asked.kind.clone(),
-            namespace: asked.namespace.clone(),
-            name: None,
-            rest: Vec::new(),
-        },
-        selector: queries.get("labelSelector").cloned(),
-        from,
-        cut: false,
-        over: false,
-    };
-    let stream = futures::stream::unfold(watching, |mut watching| async move {
-        if watching.over {
-            return None;
-        }
-        if watching.cut {
-            // The connection ends without a word.
-            watching.over = true;
-            return Some((Err(std::io::Error::other("cut by the test")), watching));
-        }
-        loop {
-            // Registered before looking, so that nothing falls between.
-            let cluster = watching.cluster.clone();
-            let changed = cluster.shared.changed.notified();
-            let mut lines = String::new();
-            {
-                let mut state = cluster.lock();
-                if watching.from < state.store.oldest {
-                    watching.over = true;
-                    let gone = json!({"type": "ERROR", "object": {
-                        "kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "Expired", "code": 410,
-                        "metadata": {}, "message": "too old resource version",
-                    }});
-                    return Some((Ok(Bytes::from(format!("{gone}\n"))), watching));
-                }
-                let fits = |event: &&Event| {
-                    event.version > watching.from
-                        && matches(&watching.asked, &event.place)
-                        && selected(&event.object, watching.selector.as_ref())
-                };
-                for event in state.store.events.iter().filter(fits) {
-                    lines.push_str(&json!({"type": event.what, "object": event.object}).to_string());
-                    lines.push('\n');
-                }
-                watching.from = state.store.version;
-                if !lines.is_empty() && state.cuts > 0 {
-                    state.cuts -= 1;
-                    watching.cut = true;
-                    // Not one whole line: what it told must be asked for again.
-                    let half = lines.find('\n').unwrap_or(0) / 2;
-                    lines.truncate((0..=half).rev().find(|at| lines.is_char_boundary(*at)).unwrap_or(0));
-                }
-            }
-            if !lines.is_empty() {
-                return Some((Ok(Bytes::from(lines)), watching));
-            }
-            if tokio::time::timeout(SILENCE, changed).await.is_err() {
-                let bookmark = json!({"type": "BOOKMARK", "object": {
-                    "metadata": {"resourceVersion": watching.from.to_string()},
-                }});
-                return Some((Ok(Bytes::from(format!("{bookmark}\n"))), watching));
-            }
-        }
-    });
-    let mut answer = Response::new(Body::from_stream(stream));
-    answer.extensions_mut().insert(Endless);
-    answer
 }
 
 /// The device's runtime in a pod.
