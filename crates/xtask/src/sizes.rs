@@ -7,18 +7,18 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::process::{built, cargo, run};
 
-/// Binary and budget in bytes. Without the services a light task is below 4 MB and a heavy one is meant to come below 14;
-/// what stands here keeps them from growing further until they do.
+/// Binary and budget in bytes: what it has on x86-64 today and a tenth more. A light task that links HTTP and TLS is
+/// above the 4 MB, a heavy one above the 14 MB that were aimed at (docs/performance.md).
 const BUDGETS: [(&str, u64); 9] = [
-    ("import-images", 7_000_000),
-    ("build-modules", 7_000_000),
-    ("generate-manifest", 4_000_000),
-    ("deploy-modules", 7_000_000),
-    ("train-model", 22_000_000),
-    ("export-model", 22_000_000),
-    ("mynah", 29_000_000),
-    ("mynah-runtime", 20_000_000),
-    ("mynah-agent", 5_000_000),
+    ("import-images", 5_700_000),
+    ("build-modules", 5_500_000),
+    ("generate-manifest", 1_900_000),
+    ("deploy-modules", 5_800_000),
+    ("train-model", 19_800_000),
+    ("export-model", 19_200_000),
+    ("mynah", 25_200_000),
+    ("mynah-runtime", 19_300_000),
+    ("mynah-agent", 3_700_000),
 ];
 
 /// The programs of the build side, the entrypoint of its agents included.
