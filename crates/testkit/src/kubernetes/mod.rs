@@ -16,6 +16,7 @@ mod apply;
 mod controllers;
 mod routes;
 mod store;
+mod structure;
 mod watch;
 
 use std::collections::BTreeSet;
@@ -156,7 +157,7 @@ impl Cluster {
         let Some(kind) = kind else { anyhow::bail!("the double knows no such kind") };
         let place = (kind, text("/metadata/namespace").to_owned(), text("/metadata/name").to_owned());
         let applied = self.lock().store.apply(&place, manager, object, (true, false));
-        applied.map_err(|conflicts| anyhow::anyhow!("{conflicts:?}"))?;
+        applied.map_err(|refusal| anyhow::anyhow!("{refusal:?}"))?;
         self.settle();
         Ok(())
     }

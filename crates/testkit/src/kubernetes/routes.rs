@@ -13,6 +13,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::any;
 use serde_json::{Value, json};
 
+use super::apply::Refusal;
 use super::controllers::{self, Behaviour};
 use super::store::{Kind, Place};
 use super::watch::watch;
@@ -381,7 +382,12 @@ fn patch(
     match state.store.apply(&place, manager(queries), &object, (flag("force", "true"), dry)) {
         Ok((object, true)) => Ok((StatusCode::CREATED, axum::Json(object)).into_response()),
         Ok((object, false)) => Ok(ok(object)),
-        Err(conflicts) => {
+        Err(Refusal::Malformed(why)) => {
+            cluster.wire.violation(format!("{name} cannot be applied: {why}"));
+            let message = format!("failed to create typed patch object ({name}): {why}");
+            Err(status(500, "InternalError", &message, &json!({})))
+        }
+        Err(Refusal::Conflicts(conflicts)) => {
             let causes: Vec<Value> = conflicts
                 .iter()
                 .map(|conflict| {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use super::apply::{Conflict, Owners, apply, leaves_of, managed_fields};
+use super::apply::{Owners, Refusal, apply, managed_fields, update};
 
 /// Which objects: group and version, and the plural name of their kind.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -81,7 +81,7 @@ impl Store {
         manager: &str,
         wanted: &Value,
         (force, dry): (bool, bool),
-    ) -> Result<(Value, bool), Vec<Conflict>> {
+    ) -> Result<(Value, bool), Refusal> {
         let live = self.objects.get(place);
         let owners = live.map(|live| live.owners.clone()).unwrap_or_default();
         let (mut merged, owners) = apply(live.map(|live| &live.object), &owners, manager, wanted, force)?;
@@ -102,10 +102,9 @@ impl Store {
 
     /// Replaces an object, or makes it.
     pub(super) fn replace(&mut self, place: &Place, manager: &str, object: Value) -> Value {
-        let paths = leaves_of(&object).into_keys().collect();
         let live = self.objects.get(place);
-        let mut owners = live.map(|live| live.owners.clone()).unwrap_or_default();
-        owners.insert(manager.to_owned(), paths);
+        let owners = live.map(|live| live.owners.clone()).unwrap_or_default();
+        let owners = update(live.map(|live| &live.object), &owners, manager, &object);
         let applied = live.map(|live| live.applied.clone()).unwrap_or_default();
         self.put(place, object, owners, applied, false)
     }
