@@ -218,6 +218,26 @@ fn the_manifest_of_kubernetes_starts_a_relay() {
     );
     // The journal has one writer.
     assert_eq!((&spec["replicas"], &spec["strategy"]["type"]), (&1.into(), &"Recreate".into()));
+
+    // From outside, encrypted, only where the relay takes events: its figures are not for everyone.
+    let (outside, host) = (&objects["Ingress"]["spec"], &objects["Ingress"]["spec"]["rules"][0]["host"]);
+    let paths = outside["rules"][0]["http"]["paths"].as_array().unwrap();
+    assert_eq!((paths.len(), &paths[0]["pathType"]), (1, &"Exact".into()));
+    assert!(said.contains(&format!("0.0.0.0:8080{}", paths[0]["path"].as_str().unwrap())), "{said}");
+    assert_eq!((&outside["tls"][0]["hosts"][0], outside["rules"].as_array().unwrap().len()), (host, 1));
+    let (service, behind) = (&objects["Service"], &paths[0]["backend"]["service"]);
+    assert_eq!(behind["name"], service["metadata"]["name"]);
+    assert_eq!(behind["port"]["name"], service["spec"]["ports"][0]["name"]);
+    // Its own traffic and no other's is held back, and what calls it comes to the port that it has.
+    let policy = &objects["NetworkPolicy"]["spec"];
+    let labels = &spec["template"]["metadata"]["labels"];
+    assert_eq!((&policy["podSelector"]["matchLabels"], &service["spec"]["selector"]), (labels, labels));
+    assert_eq!(strings(&policy["policyTypes"]), ["Ingress", "Egress"]);
+    let open: Vec<&Value> =
+        policy["ingress"].as_array().unwrap().iter().map(|rule| &rule["ports"][0]["port"]).collect();
+    assert_eq!(open, [&container["ports"][0]["name"]]);
+    let metadata = policy["egress"][1]["to"][0]["ipBlock"]["except"].clone();
+    assert_eq!(strings(&metadata), ["169.254.169.254/32"]);
 }
 
 #[test]
