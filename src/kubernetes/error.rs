@@ -16,6 +16,14 @@ pub enum KubernetesError {
     /// Something Kubernetes has no way to say.
     #[error("Kubernetes cannot express this manifest: {}", list(.0))]
     Inexpressible(Vec<Problem>),
+    /// A resource is named for a device that no module asks for.
+    #[error("no module of the manifest asks for the device `{}`", device.escape_debug())]
+    NoSuchDevice {
+        /// The path on the node.
+        device: String,
+        /// What modules ask for.
+        there: Vec<String>,
+    },
     /// The objects cannot be written down.
     #[error("cannot write the objects as YAML")]
     Yaml(#[source] serde_saphyr::ser::Error),
@@ -38,6 +46,13 @@ impl Diagnosis for KubernetesError {
             Self::Manifest(error) => error.hint(),
             Self::Inexpressible(_) => {
                 Some("change it in the template or with an --overlay for Kubernetes".into())
+            }
+            Self::NoSuchDevice { there, .. } if there.is_empty() => {
+                Some("leave out --device-resource: no module asks for any device".into())
+            }
+            Self::NoSuchDevice { there, .. } => {
+                let there = there.join("`, `");
+                Some(format!("name one of `{}` in --device-resource", there.escape_debug()))
             }
             _ => None,
         }

@@ -38,6 +38,7 @@ fn cluster(modules: &ModuleSet) -> Cluster<'_> {
         namespace: "mynah".into(),
         node_label: None,
         devices: DeviceAccess::Plugin,
+        resources: BTreeMap::new(),
         probes: BTreeMap::new(),
         modules,
     }
@@ -159,6 +160,55 @@ fn devices_by_each_way_of_access() {
         pod(&privileged, "Deployment")["containers"][0]["securityContext"],
         json!({"privileged": true})
     );
+}
+
+#[test]
+fn a_device_with_a_resource_of_its_own_needs_no_privilege_whatever_the_others_do() {
+    let options = json!({"HostConfig": {"Devices": [
+        {"PathOnHost": "/dev/video0", "PathInContainer": "/dev/eye"}, {"PathOnHost": "/dev/video2"}, {"PathOnHost": "/dev/snd"},
+    ]}});
+    let modules = modules();
+    let by = |devices, pairs: &[(&str, &str)]| {
+        let resources = pairs
+            .iter()
+            .map(|(path, name)| ((*path).to_owned(), ExtendedResource::parse(name).unwrap()))
+            .collect();
+        convert(&with_options(&options), &Cluster { devices, resources, ..cluster(&modules) })
+    };
+    let cameras = [("/dev/video0", "akri.sh/camera"), ("/dev/video2", "akri.sh/camera")];
+    let mounted = by(DeviceAccess::HostPath, &cameras).unwrap();
+    let eye = pod(&mounted, "Deployment");
+    // Two cameras are two units; sound, for which nothing is named, is mounted.
+    assert_eq!(eye["containers"][0]["resources"]["limits"], json!({"akri.sh/camera": "2"}));
+    assert_eq!(eye["volumes"].as_array().unwrap().len(), 1);
+    assert_eq!(eye["volumes"][0]["hostPath"]["path"], "/dev/snd");
+    assert_eq!(eye["securityContext"]["supplementalGroups"], json!([29, 44]));
+    assert_eq!(eye["containers"][0]["securityContext"], json!({"allowPrivilegeEscalation": false}));
+    assert!(mounted.needs.contains(&"a device plugin that offers `akri.sh/camera` for /dev/video2".into()));
+    assert!(mounted.warnings.iter().any(|warning| warning.contains("/dev/video0 under its own name")));
+    let mixed = by(DeviceAccess::Plugin, &cameras[..1]).unwrap();
+    let limits = &pod(&mixed, "Deployment")["containers"][0]["resources"]["limits"];
+    assert_eq!(*limits, json!({"akri.sh/camera": "1", "squat.ai/video": "1", "squat.ai/sound": "1"}));
+
+    let error = by(DeviceAccess::Plugin, &[("/dev/vidoe0", "akri.sh/camera")]).unwrap_err();
+    assert_eq!(error.to_string(), "no module of the manifest asks for the device `/dev/vidoe0`");
+    use mynah_contracts::Diagnosis as _;
+    assert!(error.hint().unwrap().contains("`/dev/snd`, `/dev/video0`, `/dev/video2`"));
+}
+
+#[test]
+fn resources_are_named_as_the_api_server_wants() {
+    for (text, good) in [
+        ("akri.sh/akri-udev-video-8120fe", true),
+        ("squat.ai/video", true),
+        ("video", false),
+        ("node.kubernetes.io/video", false),
+        ("requests.example/video", false),
+        ("akri.sh/", false),
+        ("akri.sh/a b", false),
+    ] {
+        assert_eq!(ExtendedResource::parse(text).is_some(), good, "{text}");
+    }
 }
 
 #[test]

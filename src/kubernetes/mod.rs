@@ -15,7 +15,7 @@ mod network;
 mod storage;
 mod workload;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use mynah_contracts::iot_edge::{EdgeDeployment, EdgeModule};
@@ -40,6 +40,27 @@ pub enum DeviceAccess {
     Privileged,
 }
 
+/// The name of a resource that a node offers through a device plugin, such as `akri.sh/camera`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ExtendedResource(String);
+
+impl ExtendedResource {
+    /// Nothing where the API server would refuse it: it needs a domain that is not Kubernetes' own
+    /// (`IsExtendedResourceName` of the API's helpers).
+    pub fn parse(text: &str) -> Option<Self> {
+        let good = text.contains('/')
+            && !text.contains("kubernetes.io/")
+            && !text.starts_with("requests.")
+            && name::is_qualified(text);
+        good.then(|| Self(text.to_owned()))
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 /// Where a module tells that it is well.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct HttpProbe {
@@ -56,8 +77,10 @@ pub struct Cluster<'a> {
     pub namespace: String,
     /// The label of the nodes that are devices; each of them then runs every module.
     pub node_label: Option<(String, String)>,
-    /// How modules get at devices.
+    /// How modules get at devices that no resource is named for.
     pub devices: DeviceAccess,
+    /// The resources that stand for devices, by the device's path on the node.
+    pub resources: BTreeMap<String, ExtendedResource>,
     /// Probes by module.
     pub probes: BTreeMap<String, HttpProbe>,
     /// The modules built here, whose platforms and rights are known.
@@ -99,15 +122,21 @@ pub fn convert(manifest: &[u8], cluster: &Cluster<'_>) -> Result<Converted, Kube
         deployment: &deployment,
         objects: Vec::new(),
         volumes: BTreeMap::new(),
+        devices: BTreeSet::new(),
         notes: Notes::default(),
     };
     writer.deployment();
-    let Writer { objects, notes, .. } = writer;
-    if notes.problems.is_empty() {
-        Ok(Converted { objects, warnings: notes.warnings, needs: notes.needs })
-    } else {
-        Err(KubernetesError::Inexpressible(notes.problems))
+    let Writer { objects, notes, devices, .. } = writer;
+    if !notes.problems.is_empty() {
+        return Err(KubernetesError::Inexpressible(notes.problems));
     }
+    if let Some(device) = cluster.resources.keys().find(|device| !devices.contains(*device)) {
+        return Err(KubernetesError::NoSuchDevice {
+            device: device.clone(),
+            there: devices.into_iter().collect(),
+        });
+    }
+    Ok(Converted { objects, warnings: notes.warnings, needs: notes.needs })
 }
 
 /// Writes the objects down.
@@ -177,6 +206,8 @@ struct Writer<'a> {
     objects: Vec<Value>,
     /// The named volumes made so far: claim → volume.
     volumes: BTreeMap<String, String>,
+    /// The devices that modules ask for.
+    devices: BTreeSet<String>,
     notes: Notes,
 }
 

@@ -31,7 +31,7 @@ impl Storage {
     pub(super) fn of(module: &str, options: &CreateOptions, writer: &mut Writer<'_>) -> Self {
         let mut storage = Self::default();
         let Some(host) = &options.host_config else { return storage };
-        storage.devices(module, host, writer.cluster.devices, &mut writer.notes);
+        storage.devices(module, host, writer);
         storage.binds(module, host, writer);
         storage
     }
@@ -50,7 +50,8 @@ impl Storage {
         self.mounts.push(mount);
     }
 
-    fn devices(&mut self, module: &str, host: &HostConfig, access: DeviceAccess, notes: &mut Notes) {
+    fn devices(&mut self, module: &str, host: &HostConfig, writer: &mut Writer<'_>) {
+        let Writer { cluster, devices: asked, notes, .. } = writer;
         let listed = host.devices.iter().flatten().map(|device| {
             let inside = if device.path_in_container.is_empty() {
                 &device.path_on_host
@@ -75,26 +76,35 @@ impl Storage {
                 (name::label(device), None)
             };
             self.groups.extend(id);
+            asked.insert(path.to_owned());
+            if let Some(named) = cluster.resources.get(path) {
+                // One unit is one device.
+                *self.resources.entry(named.as_str().to_owned()).or_default() += 1;
+                notes.need(format!(
+                    "a device plugin that offers `{}` for {}",
+                    named.as_str(),
+                    path.escape_debug()
+                ));
+                under_its_own_name(module, path, inside, notes);
+                continue;
+            }
             let folder = device == "snd" || device == "dri" || path.ends_with('/');
             let kind = if folder { "Directory" } else { "CharDevice" };
-            match (access, group) {
+            match (cluster.devices, group) {
                 (DeviceAccess::Plugin, Some(group)) => {
                     notes.need(format!(
                         "generic-device-plugin on the nodes, with the group `{group}` for {}",
                         path.escape_debug()
                     ));
                     self.resources.insert(format!("squat.ai/{group}"), 1);
-                    if inside != path {
-                        let what = format!("sees {path} under its own name, not as {inside}");
-                        notes.warn(module, what.escape_debug());
-                    }
+                    under_its_own_name(module, path, inside, notes);
                 }
                 (DeviceAccess::Plugin, None) => {
                     notes.problem(module, "/settings/createOptions/HostConfig/Devices", "names no device");
                 }
                 (DeviceAccess::HostPath | DeviceAccess::Privileged, _) => {
                     self.mount(json!({"hostPath": {"path": path, "type": kind}}), inside, false);
-                    if access == DeviceAccess::Privileged {
+                    if cluster.devices == DeviceAccess::Privileged {
                         self.privileged = true;
                     } else {
                         let what =
@@ -185,6 +195,14 @@ impl Storage {
             );
         }
         self.mount(json!({"persistentVolumeClaim": {"claimName": claim}}), target, read_only);
+    }
+}
+
+/// Tells that a device plugin gives a device the name that it has on the node.
+fn under_its_own_name(module: &str, path: &str, inside: &str, notes: &mut Notes) {
+    if inside != path {
+        let what = format!("sees {path} under its own name, not as {inside}");
+        notes.warn(module, what.escape_debug());
     }
 }
 

@@ -10,7 +10,7 @@ use mynah_contracts::{Diagnosis, Fault, FaultKind, ModuleSet, Platform, SchemaVe
 
 use crate::agent::{Env, Inputs, OptionKind, OptionSpec};
 use crate::artifact;
-use crate::kubernetes::{self, Cluster, DeviceAccess, Form, HttpProbe};
+use crate::kubernetes::{self, Cluster, DeviceAccess, ExtendedResource, Form, HttpProbe};
 use crate::manifest::{self, ManifestError, Rule, Sources, Variables, VariablesError};
 use crate::staging;
 use crate::step::{Context, Outcome, OutputSpec, Step};
@@ -38,6 +38,7 @@ struct KubernetesPlan {
     namespace: String,
     node_label: Option<(String, String)>,
     devices: DeviceAccess,
+    resources: BTreeMap<String, ExtendedResource>,
     probes: BTreeMap<String, HttpProbe>,
     form: Form,
 }
@@ -66,9 +67,17 @@ impl KubernetesPlan {
             Some("privileged") => DeviceAccess::Privileged,
             _ => DeviceAccess::Plugin,
         };
+        let mut resources = BTreeMap::new();
+        for text in words(inputs.text("deviceResource")?) {
+            let expected = "`<device>=<resource>` with a device once, such as `/dev/video0=akri.sh/camera`";
+            let (device, resource) = device_resource(text)
+                .filter(|(device, _)| !resources.contains_key(device))
+                .ok_or_else(|| inputs.refused("deviceResource", text, expected))?;
+            resources.insert(device, resource);
+        }
         let json = out.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
         let form = if json { Form::Json } else { Form::Yaml };
-        Ok(Some(Self { namespace: namespace.to_owned(), node_label, devices, probes, form }))
+        Ok(Some(Self { namespace: namespace.to_owned(), node_label, devices, resources, probes, form }))
     }
 }
 
@@ -78,6 +87,14 @@ fn probe(text: &str) -> Option<(String, HttpProbe)> {
     let (port, path) = rest.split_once('/')?;
     let port = port.parse().ok().filter(|port| *port > 0)?;
     Some((module.to_owned(), HttpProbe { port, path: format!("/{path}") }))
+}
+
+/// `/dev/video0=akri.sh/camera`.
+fn device_resource(text: &str) -> Option<(String, ExtendedResource)> {
+    let (device, resource) = text.split_once('=')?;
+    let device = device.trim();
+    let named = device.strip_prefix("/dev/").is_some_and(|rest| !rest.is_empty());
+    Some((device.to_owned(), ExtendedResource::parse(resource.trim())?)).filter(|_| named)
 }
 
 impl fmt::Display for Plan {
@@ -231,6 +248,11 @@ Example:
             "Kubernetes: how modules get at cameras and sound: resources of generic-device-plugin, mounts without or with privileges.",
         ),
         OptionSpec::optional(
+            "deviceResource",
+            OptionKind::Text,
+            "Kubernetes: the resource by which a device is asked for, of Akri or any device plugin, `<device>=<resource>` with commas between: `/dev/video0=akri.sh/camera`. Other devices go by `devices`.",
+        ),
+        OptionSpec::optional(
             "probe",
             OptionKind::Text,
             "Kubernetes: where modules tell that they are well, `<module>=<port>/<path>` with commas between.",
@@ -337,6 +359,7 @@ fn objects(manifest: &[u8], wanted: &KubernetesPlan, modules: &ModuleSet) -> Res
         namespace: wanted.namespace.clone(),
         node_label: wanted.node_label.clone(),
         devices: wanted.devices,
+        resources: wanted.resources.clone(),
         probes: wanted.probes.clone(),
         modules,
     };

@@ -159,6 +159,10 @@ fn kubernetes_objects_come_as_yaml_or_json_and_without_secrets() {
         ("namespace", "A b", "a DNS label"),
         ("nodeLabel", "x", "`<key>=<value>`"),
         ("probe", "m=x/", "`<module>=<port>/<path>`"),
+        ("deviceResource", "/dev/video0=video", "`<device>=<resource>`"),
+        ("deviceResource", "video0=akri.sh/camera", "`<device>=<resource>`"),
+        ("deviceResource", "/dev/a=akri.sh/b,/dev/a=akri.sh/c", "a device once"),
+        ("deviceResource", "/dev/a=akri.sh/b", "no module of the manifest asks for the device `/dev/a`"),
     ] {
         let mut inputs: Vec<(&str, &str)> = bad.iter().map(|(name, value)| (*name, value.as_str())).collect();
         inputs.push((input, value));

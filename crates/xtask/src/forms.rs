@@ -206,6 +206,7 @@ steps:
             ("overlay", "Overlays"),
             ("allow", "Findings to pass over"),
             ("devices", "Access to cameras and sound"),
+            ("deviceResource", "Resources for devices"),
         ],
         shown: &[],
         help: &[],
@@ -213,7 +214,7 @@ steps:
             name: "kubernetes",
             title: "Kubernetes",
             shown: Some("format = kubernetes"),
-            options: &["namespace", "nodeLabel", "devices", "probe"],
+            options: &["namespace", "nodeLabel", "devices", "deviceResource", "probe"],
         }],
         first: &["template", "images", "platform", "format"],
         example: "\
