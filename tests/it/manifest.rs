@@ -162,7 +162,6 @@ fn kubernetes_objects_come_as_yaml_or_json_and_without_secrets() {
         ("deviceResource", "/dev/video0=video", "`<device>=<resource>`"),
         ("deviceResource", "video0=akri.sh/camera", "`<device>=<resource>`"),
         ("deviceResource", "/dev/a=akri.sh/b,/dev/a=akri.sh/c", "a device once"),
-        ("deviceResource", "/dev/a=akri.sh/b", "no module of the manifest asks for the device `/dev/a`"),
     ] {
         let mut inputs: Vec<(&str, &str)> = bad.iter().map(|(name, value)| (*name, value.as_str())).collect();
         inputs.push((input, value));
@@ -170,4 +169,6 @@ fn kubernetes_objects_come_as_yaml_or_json_and_without_secrets() {
         assert_eq!(ran.code, Some(2), "{}", ran.stdout);
         assert!(ran.stdout.contains(says), "{}", ran.stdout);
     }
+    let nobodys = ["--format", "kubernetes", "--device-resource", "/dev/a=akri.sh/b"];
+    generate(folder.path(), &nobodys, &VARIABLES).ill(2, &["asks for the device `/dev/a`", "leave out"]);
 }
