@@ -113,6 +113,15 @@ pub(crate) fn folder_name(platform: Platform) -> String {
     platform.as_str().replace('/', "-")
 }
 
+/// Builds a package quickly for a foreign platform, and gives the folder of its programs.
+pub(crate) fn cross_built(root: &Path, platform: Platform, package: &str) -> Result<PathBuf> {
+    let cross = Cross::of(platform).context("this is the machine's own platform")?;
+    cross.prepare(root)?;
+    let arguments = ["build", "--locked", "--release", "--target", cross.target, "--package", package];
+    run(root, cargo(), arguments, &[(cross.linker_variable, cross.linker)])?;
+    built(root, &format!("{}/release", cross.target))
+}
+
 /// The sound library to build with, and where its build finds it.
 fn sound_library(root: &Path, platform: Platform) -> Result<[(&'static str, String); 3]> {
     let place = built(root, "sound-library")?.join(folder_name(platform));

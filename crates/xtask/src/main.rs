@@ -33,8 +33,9 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 usage: cargo xtask <what>
 
-  agent-image [--programs DIR | --layout DIR]
-                      build the image of agents for this machine with what `dist` built, and live an agent's life in it
+  agent-image [--platform PLATFORM] [--sources FILE] [--programs DIR | --layout DIR]
+                      build the image of agents with what `dist` built, for this machine or emulated for another
+                      platform, look into it, and live an agent's life in it
   base DIR            assemble the image below the device's runtime from Debian packages, as an OCI layout
   dist [--out DIR] [--quick] [--runtime-only] [PLATFORM…]
                       build what ships for linux/amd64, linux/arm64 and linux/arm/v7, or for those named
