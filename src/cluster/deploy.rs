@@ -309,6 +309,12 @@ impl Rollout<'_> {
             Ok(_) => return After::NothingBefore,
             Err(why) => return After::Stuck(why),
         };
+        // Written as it is: the cluster takes that only where nobody else has written since.
+        match inventory.write(self.api, inventory.content.clone()).await {
+            Ok(()) => {}
+            Err(ClusterError::Taken(_)) => return After::Overtaken,
+            Err(error) => return After::Stuck(mynah_contracts::error_chain(&error)),
+        }
         tracing::warn!("what was there before is put back");
         match self.put_back(&before, pending, inventory, monitor).await {
             Ok(confirmed) => After::RolledBack { confirmed },

@@ -148,6 +148,8 @@ pub enum After {
     },
     /// There was nothing before.
     NothingBefore,
+    /// Another deployment of the same name has begun since.
+    Overtaken,
     /// Going back failed too.
     Stuck(String),
 }
@@ -160,6 +162,9 @@ impl fmt::Display for After {
                 f.write_str("what was there before is back, but was not seen running yet")
             }
             Self::NothingBefore => f.write_str("it stays, since there is nothing to go back to"),
+            Self::Overtaken => {
+                f.write_str("nothing was put back, since another deployment has taken over in the meantime")
+            }
             Self::Stuck(why) => write!(f, "going back failed: {why}"),
         }
     }

@@ -160,7 +160,9 @@ fn state(follower: &Follower, object: &Object, canary: Option<&Canary>) -> Healt
     };
     let pods: Vec<&Value> = follower.list(2).filter(|pod| health::belongs(pod, live)).collect();
     let Some(canary) = canary else {
-        let health = health::workload(live, &pods);
+        // What an older template's pods suffer from is what they are replaced for.
+        let new: Vec<&Value> = pods.iter().copied().filter(|pod| health::is_made_from(pod, live)).collect();
+        let health = health::workload(live, &new);
         // The list of pods may be behind: they must all be seen before they can be asked.
         let seen = seen(follower, live, None).len() as u64;
         let wanted = health::wanted(live);

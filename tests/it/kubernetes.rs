@@ -36,9 +36,11 @@ struct Wanted {
     everywhere: bool,
     /// Whether there is a second module.
     second: bool,
+    /// The resource by which the camera is asked for, where it is not the device plugin's own.
+    camera: Option<&'static str>,
 }
 
-const ONE: Wanted = Wanted { version: '1', everywhere: false, second: false };
+const ONE: Wanted = Wanted { version: '1', everywhere: false, second: false, camera: None };
 
 impl Bench {
     /// Three devices, of which the first is in the hall.
@@ -47,6 +49,10 @@ impl Bench {
         cluster.add_node("pi-1", &[ARM, DEVICES, ("room", "hall")]);
         cluster.add_node("pi-2", &[ARM, DEVICES]);
         cluster.add_node("pi-3", &[ARM, DEVICES]);
+        for node in ["pi-1", "pi-2", "pi-3"] {
+            cluster.offer(node, "squat.ai/video", 1);
+            cluster.offer(node, "squat.ai/sound", 1);
+        }
         let served = cluster.start(0).unwrap();
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("kubeconfig"), Cluster::kubeconfig(&served.url())).unwrap();
@@ -91,6 +97,9 @@ impl Bench {
         command.arg("--out").arg(&manifest);
         if wanted.everywhere {
             command.args(["--node-label", "mynah/device=yes"]);
+        }
+        if let Some(resource) = wanted.camera {
+            command.args(["--device-resource", &format!("/dev/video0={resource}")]);
         }
         Ran::from(command.output().unwrap()).well();
         manifest
@@ -349,6 +358,82 @@ fn a_field_of_someone_else_is_told_and_taken_only_by_force() {
     command.env("INPUT_FORCE", "true");
     ran(command).well();
     assert_eq!(bench.image("deployments"), image('2'));
+    bench.is_sound();
+}
+
+#[test]
+fn a_camera_that_no_node_offers_is_told_and_a_pod_goes_where_there_is_one() {
+    let bench = Bench::new();
+    let by_akri = bench.manifest(Wanted { camera: Some("akri.sh/camera"), ..ONE });
+    let mut command = bench.deploy(&by_akri);
+    command.env("INPUT_WAIT", "1s");
+    let failed = ran(command);
+    assert_eq!(failed.code, Some(1), "{}", failed.stdout);
+    let says = "has no node: Unschedulable: 0/3 nodes are available: 3 Insufficient akri.sh/camera";
+    assert!(issue(&failed).contains(says), "{}", issue(&failed));
+    bench.cluster.offer("pi-2", "akri.sh/camera", 1);
+    ran(bench.deploy(&by_akri)).well();
+    assert_eq!(bench.cluster.images(), [("pi-2".to_owned(), image('1'))]);
+    let pod = &bench.cluster.object("apps/v1", "deployments", "mynah", "mynah-runtime").unwrap()["spec"]["template"];
+    let rights = &pod["spec"]["containers"][0]["securityContext"];
+    assert_eq!(rights["allowPrivilegeEscalation"], false);
+    assert!(rights.get("privileged").is_none() && !pod.to_string().contains("hostPath"), "{pod}");
+    bench.is_sound();
+}
+
+#[test]
+fn a_deployment_that_was_overtaken_puts_nothing_back() {
+    let bench = Bench::new();
+    ran(bench.deploy(&bench.manifest(ONE))).well();
+    bench.cluster.behaves(&image('2'), Behaviour::NeverReady);
+    let mut slow = bench.deploy(&bench.manifest(Wanted { version: '2', ..ONE }));
+    slow.env("INPUT_WAIT", "20s").env("INPUT_OUT", bench.at("slow"));
+    let slow = slow.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    until(|| bench.cluster.images().contains(&("pi-1".to_owned(), image('2'))));
+    ran(bench.deploy(&bench.manifest(Wanted { version: '3', ..ONE }))).well();
+    let overtaken = Ran::from(slow.wait_with_output().unwrap());
+    assert_eq!(overtaken.code, Some(1), "{}", overtaken.stdout);
+    assert!(issue(&overtaken).contains("another deployment has taken over"), "{}", issue(&overtaken));
+    assert_eq!(bench.cluster.images(), [("pi-1".to_owned(), image('3'))]);
+    assert_eq!(bench.inventory()["pending"], Value::Null);
+    bench.is_sound();
+}
+
+#[test]
+fn two_that_begin_at_once_are_told_apart() {
+    let bench = Bench::new();
+    ran(bench.deploy(&bench.manifest(ONE))).well();
+    let inventory = "/api/v1/namespaces/mynah/configmaps/mynah-inventory-mynah";
+    bench.cluster.wire.faults.script("PUT", inventory, Fault::Refuse { status: 409, retry_after: None }, 1);
+    let second = bench.manifest(Wanted { version: '2', ..ONE });
+    let refused = ran(bench.deploy(&second));
+    assert_eq!(refused.code, Some(3), "{}", refused.stdout);
+    assert!(issue(&refused).contains("goes on at the same time"), "{}", issue(&refused));
+    assert_eq!(bench.image("deployments"), image('1'));
+    ran(bench.deploy(&second)).well();
+    bench.is_sound();
+}
+
+#[test]
+fn a_token_that_expires_in_the_middle_is_told_and_the_next_run_finishes() {
+    let bench = Bench::new();
+    ran(bench.deploy(&bench.manifest(ONE))).well();
+    bench.cluster.behaves(&image('2'), Behaviour::NeverReady);
+    let second = bench.manifest(Wanted { version: '2', ..ONE });
+    let child = bench.deploy(&second).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    until(|| bench.cluster.images().contains(&("pi-1".to_owned(), image('2'))));
+    bench.cluster.accept("a-later-token-5522");
+    // What is open goes on; the next request is refused.
+    bench.cluster.forget_versions();
+    let ended = Ran::from(child.wait_with_output().unwrap());
+    assert_eq!(ended.code, Some(3), "{}", ended.stdout);
+    assert!(issue(&ended).contains("does not accept the token"), "{}", issue(&ended));
+    assert_ne!(bench.inventory()["pending"], Value::Null);
+    bench.cluster.accept(TOKEN);
+    bench.cluster.behaves(&image('2'), Behaviour::Runs);
+    bench.cluster.settle();
+    ran(bench.deploy(&second)).well();
+    assert_eq!((bench.image("deployments"), &bench.inventory()["pending"]), (image('2'), &Value::Null));
     bench.is_sound();
 }
 

@@ -110,6 +110,8 @@ impl Bench {
         };
         for (node, room) in [("pi-1", "hall"), ("pi-2", "attic"), ("pi-3", "attic")] {
             double.add_node(node, &[DEVICES, ("room", room), ("kubernetes.io/arch", arch)]);
+            double.offer(node, "squat.ai/video", 1);
+            double.offer(node, "squat.ai/sound", 1);
         }
         let served = double.start(0)?;
         fs::write(out.join("kubeconfig"), Cluster::kubeconfig(&served.url()))?;

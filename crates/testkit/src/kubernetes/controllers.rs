@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
+use super::scheduler;
 use super::store::{Kind, Place, Store};
 
 /// How pods of an image behave.
@@ -26,10 +27,28 @@ pub enum Behaviour {
 /// What stands around the objects.
 #[derive(Debug, Default)]
 pub(super) struct World {
-    /// Nodes with their labels.
-    pub(super) nodes: BTreeMap<String, BTreeMap<String, String>>,
+    /// Nodes by name.
+    pub(super) nodes: BTreeMap<String, Node>,
     /// Behaviours by a part of the image's name; the last that fits counts.
     pub(super) behaviours: Vec<(String, Behaviour)>,
+}
+
+/// A machine of the cluster. All of them run Linux.
+#[derive(Debug, Default)]
+pub(super) struct Node {
+    pub(super) labels: BTreeMap<String, String>,
+    /// How many units of a resource its device plugins offer.
+    pub(super) offers: BTreeMap<String, u64>,
+}
+
+impl Node {
+    /// Whether a pod's selector allows this node.
+    pub(super) fn is_selected(&self, pod: &Value) -> bool {
+        pod["nodeSelector"].as_object().into_iter().flatten().all(|(key, value)| {
+            (key == "kubernetes.io/os" && value == "linux")
+                || self.labels.get(key).is_some_and(|own| value == own)
+        })
+    }
 }
 
 impl World {
@@ -38,16 +57,10 @@ impl World {
         found.map_or(Behaviour::Runs, |(_, behaviour)| behaviour.clone())
     }
 
-    /// The nodes a pod's selector allows. All nodes run Linux.
+    /// The nodes a pod's selector allows.
     fn allowed(&self, template: &Value) -> Vec<String> {
-        let selector = template["spec"]["nodeSelector"].as_object();
-        let fits = |labels: &BTreeMap<String, String>| {
-            selector.into_iter().flatten().all(|(key, value)| {
-                (key == "kubernetes.io/os" && value == "linux")
-                    || labels.get(key).is_some_and(|own| value == own)
-            })
-        };
-        self.nodes.iter().filter(|(_, labels)| fits(labels)).map(|(name, _)| name.clone()).collect()
+        let fits = |node: &&String| self.nodes.get(*node).is_some_and(|of| of.is_selected(&template["spec"]));
+        self.nodes.keys().filter(fits).cloned().collect()
     }
 }
 
@@ -67,11 +80,11 @@ pub(super) fn step(store: &mut Store, world: &World) -> bool {
             changed |= if plural == "daemonsets" {
                 daemon_set(store, world, &place, &object)
             } else {
-                deployment(store, world, &place, &object)
+                deployment(store, &place, &object)
             };
         }
     }
-    changed | orphans(store) | kubelets(store, world)
+    changed | orphans(store) | scheduler::step(store, world) | kubelets(store, world)
 }
 
 /// A text that differs where templates do.
@@ -95,7 +108,7 @@ fn pods_of(store: &Store, owner: &Value) -> Vec<Pod> {
         .filter(|(_, pod)| pod.object["metadata"]["ownerReferences"][0]["uid"] == owner["metadata"]["uid"])
         .map(|(place, pod)| Pod {
             place: place.clone(),
-            node: pod.object["spec"]["nodeName"].as_str().unwrap_or_default().to_owned(),
+            node: scheduler::node_of(&pod.object).unwrap_or_default().to_owned(),
             revision: pod.object["metadata"]["labels"]["controller-revision-hash"]
                 .as_str()
                 .unwrap_or_default()
@@ -122,22 +135,16 @@ fn make_pod(store: &mut Store, owner: &Value, place: &Place, node: Option<&str>)
         "controller": true,
     }]);
     let mut spec = template["spec"].clone();
-    let mut status = json!({"phase": "Pending"});
-    match node {
-        Some(node) => spec["nodeName"] = node.into(),
-        None => {
-            status["conditions"] = json!([{
-                "type": "PodScheduled", "status": "False", "reason": "Unschedulable",
-                "message": "0 nodes are available: no node matches the pod's node selector",
-            }]);
-        }
+    if let Some(node) = node {
+        spec["affinity"]["nodeAffinity"] = scheduler::only(node);
     }
+    let status = json!({"phase": "Pending"});
     let pod =
         json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec, "status": status});
     store.replace(&(pods(), place.1.clone(), name), "kube-controller-manager", pod);
 }
 
-fn deployment(store: &mut Store, world: &World, place: &Place, object: &Value) -> bool {
+fn deployment(store: &mut Store, place: &Place, object: &Value) -> bool {
     let (now, wanted) = (revision(object), object["spec"]["replicas"].as_u64().unwrap_or(1) as usize);
     let pods = pods_of(store, object);
     let (new, old): (Vec<&Pod>, Vec<&Pod>) = pods.iter().partition(|pod| pod.revision == now);
@@ -147,8 +154,7 @@ fn deployment(store: &mut Store, world: &World, place: &Place, object: &Value) -
         changed |= store.remove(&pod.place);
     }
     if old.is_empty() && new.len() < wanted {
-        let nodes = world.allowed(&object["spec"]["template"]);
-        make_pod(store, object, place, nodes.first().map(String::as_str));
+        make_pod(store, object, place, None);
         changed = true;
     }
     let ready = new.iter().filter(|pod| pod.ready).count();

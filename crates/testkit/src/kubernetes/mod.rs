@@ -15,6 +15,7 @@
 mod apply;
 mod controllers;
 mod routes;
+mod scheduler;
 mod store;
 mod structure;
 mod watch;
@@ -29,7 +30,7 @@ use tokio::sync::Notify;
 pub use controllers::Behaviour;
 
 use crate::wire::{Served, Wire};
-use controllers::World;
+use controllers::{Node, World};
 use store::{Kind, Store};
 
 /// The token it accepts.
@@ -107,7 +108,20 @@ impl Cluster {
             labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
         let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels}});
         state.store.replace(&(Kind::of("v1", "nodes"), String::new(), name.to_owned()), "k3s", node);
-        state.world.nodes.insert(name.to_owned(), labels);
+        state.world.nodes.insert(name.to_owned(), Node { labels, offers: std::collections::BTreeMap::new() });
+    }
+
+    /// Has a device plugin of a node offer units of a resource, as [`Self::add_node`] does not.
+    pub fn offer(&self, node: &str, resource: &str, units: u64) {
+        let mut state = self.lock();
+        if let Some(of) = state.world.nodes.get_mut(node) {
+            of.offers.insert(resource.to_owned(), units);
+            let offers: std::collections::BTreeMap<&String, String> =
+                of.offers.iter().map(|(name, units)| (name, units.to_string())).collect();
+            let status = json!({"allocatable": offers, "capacity": offers});
+            let place = (Kind::of("v1", "nodes"), String::new(), node.to_owned());
+            state.store.set(&place, "status", status);
+        }
     }
 
     /// Says how pods behave whose image's name holds this text.
