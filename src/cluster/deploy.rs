@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use mynah_contracts::{DeployedPod, Monitor};
+use mynah_contracts::{DeployedPod, Monitor, Sha256Digest};
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -129,6 +129,8 @@ impl Rollout<'_> {
             .iter()
             .filter_map(|object| Some((Key::of(object).ok()?, object.clone())))
             .collect();
+        let all: Vec<&Value> = plan.changes.iter().map(|(object, _)| &object.value).collect();
+        let manifest = serde_json::to_vec(&all).ok().map(|bytes| Sha256Digest::of(&bytes));
         let wanted: BTreeSet<Key> = plan.changes.iter().map(|(object, _)| object.key.clone()).collect();
         let new = |known: &dyn Fn(&Key) -> bool| -> BTreeSet<Key> {
             wanted.iter().filter(|key| !known(key) && !plan.present.contains_key(key)).cloned().collect()
@@ -138,7 +140,7 @@ impl Rollout<'_> {
             let mut created = new(&|key| healthy.contains_key(key));
             created.extend(earlier.created.iter().cloned());
             let objects = wanted.union(&earlier.objects).cloned().collect();
-            return Pending { before: earlier.before.clone(), created, objects };
+            return Pending { before: earlier.before.clone(), created, objects, manifest };
         }
         let found = plan
             .present
@@ -146,7 +148,7 @@ impl Rollout<'_> {
             .filter(|(key, _)| !healthy.contains_key(key) && !key.holds_data())
             .map(|(_, object)| object.clone());
         let before = inventory.content.healthy.iter().cloned().chain(found).collect();
-        Pending { before, created: new(&|key| healthy.contains_key(key)), objects: wanted }
+        Pending { before, created: new(&|key| healthy.contains_key(key)), objects: wanted, manifest }
     }
 
     /// Makes the namespace first: what is kept of the deployment lies in it.

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 
+use mynah_contracts::Sha256Digest;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -39,6 +40,9 @@ pub(super) struct Pending {
     pub(super) created: BTreeSet<Key>,
     /// What it applies.
     pub(super) objects: BTreeSet<Key>,
+    /// Of what it applies, whole: two deployments never leave the same note, so that the first of them sees the second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) manifest: Option<Sha256Digest>,
 }
 
 impl Content {
