@@ -24,9 +24,15 @@ pub(super) fn of_list(path: &[&str]) -> Structure {
         ("spec", "hostAliases") => Keyed(&["ip"]),
         (
             "spec",
-            "imagePullSecrets" | "resourceClaims" | "schedulingGates" | "evictionResponders" | "volumes",
+            "imagePullSecrets"
+            | "resourceClaims"
+            | "schedulingGates"
+            | "evictionResponders"
+            | "volumes"
+            | "containers"
+            | "initContainers"
+            | "ephemeralContainers",
         )
-        | ("spec", "containers" | "initContainers" | "ephemeralContainers")
         | (ELEMENT, "env")
         | ("resources", "claims")
         | ("", "secrets") => Keyed(&["name"]),

@@ -84,12 +84,8 @@ impl Container<'_> {
             command
         };
         command.args(&words[1..]).env_clear().stdin(Stdio::null());
-        // As the image says; behind it where the machine has its own programs.
-        let own = std::env::var("PATH").unwrap_or_default();
-        command.env(
-            "PATH",
-            format!("/opt/mynah/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:{own}"),
-        );
+        // As the image says.
+        command.env("PATH", "/opt/mynah/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
         command.env("MYNAH_HOME", "/opt/mynah").env("HOME", "/azp").env("XDG_CACHE_HOME", "/cache");
         command.envs(env.iter().copied());
         command
