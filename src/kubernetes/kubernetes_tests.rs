@@ -1,7 +1,9 @@
 //! From manifests to objects: a golden file, and each rule by itself.
 
-use mynah_contracts::Platform;
-use mynah_contracts::{Descriptor, Module, PlatformImage, RelativePath, SchemaVersion, Sha256Digest, Tool};
+use mynah_contracts::{
+    Descriptor, Diagnosis as _, Module, Platform, PlatformImage, RelativePath, SchemaVersion, Sha256Digest,
+    Tool,
+};
 use serde_json::json;
 
 use super::*;
@@ -192,7 +194,6 @@ fn a_device_with_a_resource_of_its_own_needs_no_privilege_whatever_the_others_do
 
     let error = by(DeviceAccess::Plugin, &[("/dev/vidoe0", "akri.sh/camera")]).unwrap_err();
     assert_eq!(error.to_string(), "no module of the manifest asks for the device `/dev/vidoe0`");
-    use mynah_contracts::Diagnosis as _;
     assert!(error.hint().unwrap().contains("`/dev/snd`, `/dev/video0`, `/dev/video2`"));
 }
 
