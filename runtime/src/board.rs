@@ -70,6 +70,8 @@ pub(crate) struct View {
     pub(crate) fps: f64,
     /// How often the camera was lost and came back.
     pub(crate) reopened: u64,
+    /// How long its source may give nothing while all is well.
+    pub(crate) silence: Duration,
     /// Whether words can be heard.
     pub(crate) audible: bool,
     /// Whether the hub is connected, how many messages wait for it, and how many were dropped for room.
@@ -107,6 +109,7 @@ impl Board {
             words: VecDeque::new(),
             fps: 0.0,
             reopened: 0,
+            silence: Duration::ZERO,
             audible: false,
             hub: None,
             picture: None,

@@ -6,6 +6,8 @@ mod day;
 mod error;
 mod model;
 mod remote;
+#[cfg(test)]
+mod time_set;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
@@ -21,7 +23,7 @@ use mynah_photo::RgbImage;
 
 use self::error::RunError;
 use crate::board::{Board, Picture, Word};
-use crate::clock::{Clock, rfc3339};
+use crate::clock::{Clock, TimeSetting, rfc3339};
 use crate::decide::{Decider, MotionGate};
 use crate::http;
 use crate::hub::Hub;
@@ -120,6 +122,7 @@ struct Device<'a> {
     /// What the last sighting showed; an empty list = nothing known, `None` = there was none.
     last_shown: Option<Vec<Label>>,
     clock: Rc<dyn Clock>,
+    time_setting: TimeSetting,
     board: Arc<Board>,
     /// Models the hub desired, and whose are taken.
     store: Option<Store>,
@@ -220,6 +223,7 @@ impl<'a> Device<'a> {
             desired: serde_json::Map::new(),
             answered: BTreeSet::new(),
             last_shown: None,
+            time_setting: TimeSetting::new(clock.timestamp(), clock.uptime()),
             clock,
             board,
             store,
@@ -253,6 +257,7 @@ impl<'a> Device<'a> {
             }
             self.board.beat();
             self.supervisor.alive(self.clock.uptime());
+            self.mind_time();
             self.obey();
             self.mind_model();
             self.voice.attend();
@@ -378,6 +383,17 @@ impl<'a> Device<'a> {
         self.report(|now| now.frames += 1);
     }
 
+    /// Tells when the time of day was set: what was reported until then carries the old time.
+    fn mind_time(&mut self) {
+        if let Some(by) = self.time_setting.look(self.clock.timestamp(), self.clock.uptime()) {
+            let now = self.status.get();
+            let frame = now.frames + now.unreadable_frames;
+            tracing::warn!(
+                "the time of day was set by {by:#}; sightings before frame {frame} carry the old time"
+            );
+        }
+    }
+
     /// Whether words are printed only, at this time of the day.
     fn is_quiet(&self) -> bool {
         self.mute_hours.is_some_and(|hours| {
@@ -407,10 +423,10 @@ impl<'a> Device<'a> {
             count(now);
             (now.utterances, now.problem) = (said, problem);
         });
-        let (status, reopened) = (self.status.get(), self.source.reopened());
+        let (status, reopened, silence) = (self.status.get(), self.source.reopened(), self.source.silence());
         self.board.change(|view| {
             view.status.clone_from(status);
-            view.reopened = reopened;
+            (view.reopened, view.silence) = (reopened, silence);
             view.audible = self.voice.is_audible() && self.voice.problem().is_none();
             view.hub = self.hub.as_ref().map(Hub::figures);
         });

@@ -140,6 +140,29 @@ fn a_rich_module_is_the_golden_file() {
 }
 
 #[test]
+fn what_a_module_writes_to_takes_a_group_of_its_pod() {
+    let rights = |options: Value| {
+        let converted = converted(&with_options(&options));
+        (pod(&converted, "Deployment")["securityContext"].clone(), converted.needs)
+    };
+    let (claimed, needs) = rights(json!({"HostConfig": {"Binds": ["state:/var/lib/mynah"]}}));
+    assert_eq!(
+        (&claimed["fsGroup"], &claimed["fsGroupChangePolicy"]),
+        (&json!(10001), &json!("OnRootMismatch"))
+    );
+    assert_eq!(needs, Vec::<String>::new());
+    let own = json!({"User": "1000:1001", "HostConfig": {"Binds": ["state:/s"]}});
+    assert_eq!(rights(own).0["fsGroup"], json!(1001));
+    let (read, _) = rights(json!({"HostConfig": {"Binds": ["clips:/clips:ro"]}}));
+    assert_eq!(read.get("fsGroup"), None);
+    // A folder of the node stays as it is there.
+    let (bound, needs) = rights(json!({"HostConfig": {"Binds": ["/srv/state:/s", "/srv/clips:/c:ro"]}}));
+    assert_eq!(bound.get("fsGroup"), None);
+    assert_eq!(needs.len(), 1);
+    assert!(needs[0].starts_with("the folder `/srv/state` on the node, writable for"), "{needs:?}");
+}
+
+#[test]
 fn devices_by_each_way_of_access() {
     let options =
         json!({"HostConfig": {"Devices": [{"PathOnHost": "/dev/video0"}, {"PathOnHost": "/dev/snd"}]}});

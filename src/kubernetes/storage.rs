@@ -25,6 +25,8 @@ pub(super) struct Storage {
     /// Groups that may open the devices.
     pub(super) groups: Vec<u32>,
     pub(super) privileged: bool,
+    /// Whether the module writes to a claimed volume.
+    pub(super) is_claimed: bool,
 }
 
 impl Storage {
@@ -162,6 +164,14 @@ impl Storage {
             let socket = Path::new(source).extension().is_some_and(|extension| extension == "sock");
             let kind = if socket { "Socket" } else { "DirectoryOrCreate" };
             self.mount(json!({"hostPath": {"path": source, "type": kind}}), target, read_only);
+            if !socket && !read_only {
+                // No group of the pod reaches a node's folder.
+                writer.notes.need(format!(
+                    "the folder `{}` on the node, writable for the user of the module `{module}`: a missing one is made \
+                     for root alone",
+                    source.escape_debug()
+                ));
+            }
             return;
         }
         let claim = if source.contains(['/', '\\']) { None } else { name::label(source) };
@@ -194,6 +204,7 @@ impl Storage {
                 format_args!("the volume `{claim}` is of one node; on the others the module waits for it"),
             );
         }
+        self.is_claimed |= !read_only;
         self.mount(json!({"persistentVolumeClaim": {"claimName": claim}}), target, read_only);
     }
 }

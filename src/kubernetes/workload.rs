@@ -10,6 +10,7 @@ use super::storage::{AUDIO_GROUP, Storage, VIDEO_GROUP};
 use super::{Writer, labels, name, selector, set};
 use crate::cluster::MODEL_ANNOTATION;
 use crate::manifest::secret;
+use crate::oci::runtime_image;
 
 /// The runtime's setting for its hub, and the value that only a device of IoT Edge can fulfil.
 const HUB: &str = "MYNAH_HUB";
@@ -356,6 +357,12 @@ impl Workload<'_> {
         groups.sort_unstable();
         groups.dedup();
         set(&mut rights, "supplementalGroups", groups);
+        if storage.is_claimed {
+            // A new volume is root's. Docker gives it to the owner of the image's folder; here it takes a group of the pod.
+            let group = rights.get("runAsGroup").cloned().unwrap_or_else(|| runtime_image::USER.into());
+            rights.insert("fsGroup".into(), group);
+            rights.insert("fsGroupChangePolicy".into(), "OnRootMismatch".into());
+        }
         rights.extend(self.options.kubernetes.iter().filter_map(|k| k.security_context.clone()).flatten());
         Value::Object(rights)
     }

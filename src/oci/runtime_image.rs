@@ -29,8 +29,8 @@ pub const SPEECH: &str = "/usr/share/mynah/speech";
 /// Where the program may write: a volume mounted here begins with this folder's owner.
 pub const STATE: &str = "/var/lib/mynah";
 
-/// The user the program runs as: any number that is nobody's, since it needs no rights of its own.
-const USER: u32 = 10001;
+/// The user the program runs as, and its group: any number that is nobody's, since it needs no rights of its own.
+pub const USER: u32 = 10001;
 
 /// Everything an image of one platform is made of.
 pub struct Contents<'a> {

@@ -14,8 +14,13 @@ use crate::board::{BOUNDS, Board, View};
 
 /// The frame loop comes by several times a second, but opening a model takes time.
 const LIVELY: Duration = Duration::from_secs(30);
-/// A frame this old shows nothing any more.
+/// A frame this old shows nothing any more, unless its source is slow by its nature.
 const FRESH: Duration = Duration::from_secs(20);
+
+/// Whether the last frame still shows something.
+fn is_fresh(board: &Board, view: &View) -> bool {
+    board.since_frame().is_some_and(|since| since < FRESH.max(view.silence))
+}
 
 /// Whether the frame loop is alive. A missing camera is no reason to start the program anew.
 pub(super) async fn healthz(State(shared): State<Shared>) -> (StatusCode, String) {
@@ -32,11 +37,10 @@ pub(super) async fn healthz(State(shared): State<Shared>) -> (StatusCode, String
 
 /// Whether the model is loaded and frames come.
 pub(super) async fn readyz(State(shared): State<Shared>) -> (StatusCode, String) {
-    let fresh = shared.board.since_frame().is_some_and(|since| since < FRESH);
-    if shared.board.model().is_some() && fresh {
+    let view = shared.board.view();
+    if shared.board.model().is_some() && is_fresh(&shared.board, &view) {
         (StatusCode::OK, "ok\n".into())
     } else {
-        let view = shared.board.view();
         let why = view.status.problem.clone().unwrap_or_else(|| "no frame has come yet".into());
         (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n"))
     }
@@ -51,7 +55,7 @@ fn text(board: &Board, view: &View) -> String {
     let mut out = String::new();
     let status = &view.status;
     let running = status.state == DeviceState::Running;
-    let camera_up = running && board.since_frame().is_some_and(|since| since < FRESH);
+    let camera_up = running && is_fresh(board, view);
     let counts = [
         ("mynah_frames_total", "counter", "Frames looked at.", status.frames as f64),
         (

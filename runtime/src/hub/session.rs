@@ -21,6 +21,7 @@ use super::spool::Spool;
 use super::topics::{self, Incoming};
 use super::twin;
 use super::{Command, Report};
+use crate::clock::TimeSetting;
 
 /// How many messages are on their way at once.
 const IN_FLIGHT: usize = 16;
@@ -97,8 +98,18 @@ pub(super) async fn run(broker: Broker, shared: Arc<Shared>, commands: mpsc::Unb
         }
         // So that a fleet does not come back all at once.
         let jitter = RandomState::new().hash_one(wait) % 500;
-        tokio::time::sleep(wait + wait.mul_f64(jitter as f64 / 1000.0)).await;
+        back_off(wait + wait.mul_f64(jitter as f64 / 1000.0)).await;
         wait = (wait * 2).min(LONGEST_WAIT);
+    }
+}
+
+/// Waits, but no longer once the time of day was set: a hub refuses passwords and a device refuses certificates of another
+/// time, and a machine without a clock learns the time when the network is there.
+async fn back_off(wait: Duration) {
+    let started = Instant::now();
+    let mut setting = TimeSetting::new(jiff::Timestamp::now(), Duration::ZERO);
+    while started.elapsed() < wait && setting.look(jiff::Timestamp::now(), started.elapsed()).is_none() {
+        tokio::time::sleep(LOOK.min(wait.saturating_sub(started.elapsed()))).await;
     }
 }
 

@@ -108,7 +108,9 @@ fn keep(settings: &ReviewSettings, sighting: &Sighting, jpeg: &[u8]) -> io::Resu
     for entry in std::fs::read_dir(&settings.folder)? {
         total += entry?.metadata()?.len();
     }
-    for oldest in waiting(&settings.folder)? {
+    let waiting = waiting(&settings.folder)?;
+    let number = waiting.last().and_then(|newest| number(newest)).map_or(0, |number| number + 1);
+    for oldest in waiting {
         if total <= settings.bytes {
             break;
         }
@@ -119,12 +121,17 @@ fn keep(settings: &ReviewSettings, sighting: &Sighting, jpeg: &[u8]) -> io::Resu
         return Err(io::Error::other("it is larger than all pictures may be together"));
     }
     let time: String = sighting.time.chars().filter(char::is_ascii_alphanumeric).collect();
-    let name = format!("{time}-{}", sighting.frame);
+    let name = format!("{number:010}-{time}-{}", sighting.frame);
     for (ending, bytes) in [("jpg", jpeg), ("json", note.as_slice())] {
         let path = settings.folder.join(format!("{name}.{ending}"));
         replace_file(&path, |file| file.write_all(bytes).and_then(|()| file.sync_all()))?;
     }
     Ok(())
+}
+
+/// The number that a picture's name begins with. It gives the order, which the time of day does not where it is set.
+fn number(name: &str) -> Option<u64> {
+    name.split_once('-')?.0.parse().ok()
 }
 
 /// The names of the pictures that wait, oldest first.
@@ -271,6 +278,12 @@ mod tests {
         }
         assert_eq!(waiting(folder.path()).unwrap().len(), 2);
         assert!(waiting(folder.path()).unwrap()[1].ends_with("-5"));
+        // The time of day is set back by years: what came last is still the newest.
+        let mut early = sighting(6, None);
+        early.time = "1970-01-01T00:00:10.000Z".into();
+        keep(&settings, &early, &[7; 1000]).unwrap();
+        let names = waiting(folder.path()).unwrap();
+        assert!(names[0].ends_with("-5") && names[1].ends_with("-19700101T000010000Z-6"), "{names:?}");
         assert!(keep(&settings, &sighting(9, None), &[7; 5000]).is_err());
     }
 }

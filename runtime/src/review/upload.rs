@@ -129,6 +129,8 @@ fn upload_all(folder: &Path, container: &Container) -> Result<(), String> {
     for name in waiting(folder).map_err(here)? {
         // The sighting comes last: where it is, its picture is too.
         let [note, picture] = paths(folder, &name);
+        // In the container the time tells which is which.
+        let blob = name.split_once('-').map_or(name.as_str(), |(_, blob)| blob);
         for (path, kind) in [(picture, "image/jpeg"), (note, "application/json")] {
             let bytes = match std::fs::read(&path) {
                 Ok(bytes) => bytes,
@@ -137,7 +139,7 @@ fn upload_all(folder: &Path, container: &Container) -> Result<(), String> {
                 Err(error) => return Err(here(error)),
             };
             let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
-            put(&agent, container, &format!("{}/{name}.{ending}", day(&name)), kind, &bytes)?;
+            put(&agent, container, &format!("{}/{blob}.{ending}", day(blob)), kind, &bytes)?;
         }
         forget(folder, &name).map_err(here)?;
     }

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::time::Duration;
 
 use mynah_photo::{Limits, RgbImage};
 
@@ -81,8 +82,8 @@ impl FrameSource for Folder {
         if self.held == 0 && self.waiting.is_empty() {
             return Next::End;
         }
-        if let Some(pace) = &mut self.pace {
-            pace.wait();
+        if !self.pace.as_mut().is_none_or(Pace::is_due) {
+            return Next::Waiting;
         }
         if self.held > 0 {
             self.held -= 1;
@@ -96,6 +97,10 @@ impl FrameSource for Folder {
             }
             Err(error) => Next::Unreadable { name: Some(name), error },
         }
+    }
+
+    fn silence(&self) -> Duration {
+        self.pace.as_ref().map_or(Duration::ZERO, |pace| pace.silence())
     }
 }
 
@@ -155,8 +160,6 @@ fn begins_like_a_picture(path: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use mynah_testkit::solid_colour_jpeg;
 
     use super::*;
@@ -231,6 +234,20 @@ mod tests {
         assert!(matches!(open(folder.path()), SourceError::Empty { others: 1, .. }));
         assert!(matches!(open(&folder.path().join("missing")), SourceError::List { .. }));
         assert!(matches!(open(&folder.path().join("notes.txt")), SourceError::List { .. }));
+    }
+
+    #[test]
+    fn a_slow_folder_leaves_time_for_other_things_and_says_how_slow_it_is() {
+        let jpeg = solid_colour_jpeg([200, 30, 30], 1);
+        let folder = folder(&[("1.jpg", &jpeg)]);
+        let clock = Rc::new(ManualClock::default());
+        let mut source = Folder::open(folder.path(), 2, Some(0.0625), clock.clone()).unwrap();
+        assert!(matches!(source.next_frame(), Next::Picture { .. }));
+        let mut looks = 0;
+        while matches!(source.next_frame(), Next::Waiting) {
+            looks += 1;
+        }
+        assert_eq!((looks, clock.uptime().as_secs(), source.silence().as_secs()), (15, 16, 48));
     }
 
     #[test]

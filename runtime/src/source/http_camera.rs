@@ -21,8 +21,10 @@ const CONNECT: Duration = Duration::from_secs(5);
 const MAX_HEAD: usize = 16 << 10;
 /// How much is read at once, in bytes.
 const PIECE: usize = 64 << 10;
-/// How many pieces are read at most before a frame is handed over: a camera can be faster than its reader.
-const MAX_PIECES: usize = 64;
+/// How many pieces are read at most before a frame is handed over: more than the kernel holds back for a reader that
+/// was busy (6 MB where nobody set it otherwise), so that the newest is reached, and an end where a camera is faster
+/// than its reader.
+const MAX_PIECES: usize = 256;
 
 /// A stream of pictures.
 struct HttpCamera {
@@ -223,6 +225,54 @@ mod tests {
         let request = server.join().unwrap();
         assert!(request.starts_with("GET /?action=stream HTTP/1.0\r\n"), "{request}");
         assert!(request.contains("Authorization: Basic dXNlcjpwYXNz\r\n"), "{request}");
+    }
+
+    #[test]
+    fn a_camera_faster_than_its_reader_is_seen_as_it_is_now() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = StreamAddress::parse(&format!("http://{}/", listener.local_addr().unwrap())).unwrap();
+        let (tell, filled) = std::sync::mpsc::channel();
+        // All that fits between the two, since the reader was busy; then the newest.
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = [0; 2048];
+            let _ = stream.read(&mut request).unwrap();
+            stream.write_all(b"HTTP/1.0 200 OK\r\n\r\n").unwrap();
+            let old = solid_colour_jpeg(RED, 1);
+            stream.set_nonblocking(true).unwrap();
+            let mut sent = 0;
+            // The picture that was begun is brought to its end below.
+            let rest = loop {
+                let mut left = old.as_slice();
+                while let Ok(length) = stream.write(left) {
+                    left = &left[length..];
+                    if left.is_empty() {
+                        break;
+                    }
+                }
+                if !left.is_empty() {
+                    break left.to_vec();
+                }
+                sent += 1;
+            };
+            stream.set_nonblocking(false).unwrap();
+            tell.send(()).unwrap();
+            stream.write_all(&[rest, solid_colour_jpeg(GREEN, 2)].concat()).unwrap();
+            // The camera stays until its reader goes.
+            let _ = stream.read(&mut request);
+            sent
+        });
+        let mut camera = open(&address).unwrap();
+        filled.recv().unwrap();
+        let newest = solid_colour_jpeg(GREEN, 2);
+        let mut frames = 0;
+        // The newest may come a moment later than the reader, but nobody looks at each of the others.
+        while camera.frame(Duration::from_secs(5)).unwrap() != Some(RawFrame::Jpeg(newest.clone())) {
+            frames += 1;
+        }
+        drop(camera);
+        let sent = server.join().unwrap();
+        assert!(sent > 500 && frames < sent / 50, "{frames} of {sent} pictures were looked at");
     }
 
     #[test]

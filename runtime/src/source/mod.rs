@@ -6,6 +6,7 @@ mod natural_order;
 mod pace;
 mod raw_frame;
 mod recording;
+mod rhythm;
 mod splitter;
 pub mod v4l2;
 mod watched;
@@ -40,6 +41,11 @@ pub trait FrameSource {
     /// What keeps frames from coming at present.
     fn problem(&self) -> Option<String> {
         None
+    }
+
+    /// How long it may give nothing while all is well: a slow camera is none that is gone.
+    fn silence(&self) -> Duration {
+        Duration::ZERO
     }
 
     /// How often it was lost and came back.

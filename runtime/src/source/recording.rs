@@ -7,9 +7,12 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
+use mynah_photo::DecodeError;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::pace::Pace;
+use super::raw_frame::RawFrame;
+use super::rhythm::Rhythm;
 use super::splitter::{JpegSplitter, Splitter, Y4mSplitter};
 use super::{FrameError, FrameSource, LOOK, Next, SourceError};
 use crate::clock::Clock;
@@ -23,13 +26,14 @@ pub struct Recording {
     file: File,
     splitter: Box<dyn Splitter>,
     pace: Option<Pace>,
+    /// The frame that is due next.
+    ready: Option<Result<RawFrame, DecodeError>>,
     piece: Vec<u8>,
     ended: bool,
     clock: Rc<dyn Clock>,
     /// When the last bytes came.
     fed: Duration,
-    /// After how long without bytes a pipe counts as silent.
-    patience: Duration,
+    rhythm: Rhythm,
 }
 
 impl Recording {
@@ -61,10 +65,11 @@ impl Recording {
                 RecordingForm::Y4m => Box::new(Y4mSplitter::default()),
             },
             pace: fps.map(|fps| Pace::new(fps, clock.clone())),
+            ready: None,
             piece: vec![0; PIECE],
             ended: false,
             fed: clock.uptime(),
-            patience,
+            rhythm: Rhythm::new(patience),
             clock,
         })
     }
@@ -89,13 +94,15 @@ impl Recording {
 impl FrameSource for Recording {
     fn next_frame(&mut self) -> Next {
         loop {
-            match self.splitter.next() {
-                Some(frame) => {
-                    if let Some(pace) = &mut self.pace {
-                        pace.wait();
-                    }
-                    return Next::of(frame);
+            if self.ready.is_none() {
+                self.ready = self.splitter.next();
+                if self.ready.is_some() {
+                    self.rhythm.frame(self.clock.uptime());
                 }
+            }
+            match &self.ready {
+                Some(_) if !self.pace.as_mut().is_none_or(Pace::is_due) => return Next::Waiting,
+                Some(_) => return self.ready.take().map_or(Next::Waiting, Next::of),
                 None if self.ended => {
                     if self.splitter.is_within_a_frame() {
                         tracing::warn!("the recording ends within a frame");
@@ -116,8 +123,12 @@ impl FrameSource for Recording {
 
     fn problem(&self) -> Option<String> {
         let silent = self.clock.uptime().saturating_sub(self.fed);
-        (!self.ended && silent >= self.patience)
+        (!self.ended && self.ready.is_none() && silent >= self.rhythm.silence())
             .then(|| format!("the recording has given nothing for {} s", silent.as_secs()))
+    }
+
+    fn silence(&self) -> Duration {
+        self.rhythm.silence().max(self.pace.as_ref().map_or(Duration::ZERO, Pace::silence))
     }
 }
 
@@ -158,10 +169,11 @@ mod tests {
             file: File::from(OwnedFd::from(reader)),
             splitter: Box::new(Y4mSplitter::default()),
             pace: None,
+            ready: None,
             piece: vec![0; PIECE],
             ended: false,
             fed: Duration::ZERO,
-            patience: PATIENCE,
+            rhythm: Rhythm::new(PATIENCE),
             clock: clock.clone(),
         };
         assert!(matches!(source.next_frame(), Next::Waiting));
@@ -171,6 +183,17 @@ mod tests {
         writer.write_all(b"YUV4MPEG2 W2 H2 Cmono\nFRAME\n\x10\x10\x10\x10").unwrap();
         assert!(matches!(source.next_frame(), Next::Picture { .. }));
         assert_eq!(source.problem(), None);
+        // One frame a minute is told once; from then on it is known.
+        clock.advance(Duration::from_mins(1));
+        assert!(source.problem().is_some());
+        for _ in 0..3 {
+            writer.write_all(b"FRAME\n\x10\x10\x10\x10").unwrap();
+            assert!(matches!(source.next_frame(), Next::Picture { .. }));
+            clock.advance(Duration::from_mins(1));
+            assert_eq!(source.problem(), None);
+        }
+        clock.advance(Duration::from_mins(2));
+        assert!(source.problem().is_some());
         drop(writer);
         assert!(matches!(source.next_frame(), Next::End));
     }

@@ -11,6 +11,7 @@ use mynah_contracts::error_chain;
 use mynah_photo::RgbImage;
 
 use super::raw_frame::RawFrame;
+use super::rhythm::Rhythm;
 use super::{FrameSource, LOOK, Next, SourceError};
 use crate::clock::Clock;
 
@@ -20,6 +21,8 @@ const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// The mean of all channels, of 255, below which a picture is black: a lens cap, not a dark room.
 const BLACK: u64 = 4;
+/// So many frames alike are a frozen picture.
+const ALIKE: u32 = 3;
 
 /// A camera that was opened.
 pub trait Camera: Send {
@@ -31,6 +34,11 @@ pub trait Camera: Send {
 
     /// What it gives, in words, such as `640×480 MJPG at 30/s`.
     fn form(&self) -> String;
+
+    /// The time between two frames, where it says so.
+    fn interval(&self) -> Option<Duration> {
+        None
+    }
 }
 
 /// Why a camera gives no frames.
@@ -60,9 +68,9 @@ pub type Opener = Arc<dyn Fn() -> Result<Box<dyn Camera>, CameraError> + Send + 
 /// When a camera counts as broken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Patience {
-    /// Without a frame for this long it is lost.
+    /// Without a frame for this long it is lost; one that is slow by its nature may take three of its intervals.
     pub silent: Duration,
-    /// Giving the same bytes, or black, for this long it is frozen; zero = never.
+    /// Giving the same bytes, or black, for this long and for more than three frames it is frozen; zero = never.
     pub still: Duration,
     /// Without a good frame for this long the device gives up, so that whoever runs it can start it anew; zero = never.
     pub give_up: Duration,
@@ -87,12 +95,13 @@ pub struct Watched {
     /// What is wrong, until a good frame comes.
     problem: Option<String>,
     wait: Duration,
+    rhythm: Rhythm,
     /// When the last frame came, or the camera was opened.
     heard: Duration,
-    /// When a frame last differed from the one before.
-    moved: Duration,
-    /// When a frame was last not black.
-    lit: Duration,
+    /// When a frame last differed from the one before, and how many came since that did not.
+    moved: (Duration, u32),
+    /// When a frame was last not black, and how many came since that were.
+    lit: (Duration, u32),
     /// When all was last well.
     well: Duration,
     /// The last frame's hash.
@@ -114,9 +123,10 @@ impl Watched {
             state: State::Closed { until: now },
             problem: None,
             wait: FIRST_WAIT,
+            rhythm: Rhythm::new(patience.silent),
             heard: now,
-            moved: now,
-            lit: now,
+            moved: (now, 0),
+            lit: (now, 0),
             well: now,
             last: None,
             changes: 0,
@@ -149,30 +159,38 @@ impl Watched {
 
     fn opened(&mut self, now: Duration, camera: Box<dyn Camera>) {
         tracing::info!("the camera `{}` is open: {}", self.name, camera.form());
-        (self.heard, self.moved, self.lit) = (now, now, now);
+        (self.heard, self.moved, self.lit) = (now, (now, 0), (now, 0));
         (self.last, self.changes) = (None, 0);
+        self.rhythm.opened(camera.interval());
         self.state = State::Open(camera);
     }
 
     /// Looks at a frame that came: it may still be no good.
     fn frame(&mut self, now: Duration, raw: RawFrame) -> Next {
         self.heard = now;
+        self.rhythm.frame(now);
         let mut hasher = DefaultHasher::new();
         raw.bytes().hash(&mut hasher);
         let hash = hasher.finish();
-        if self.last.replace(hash) != Some(hash) {
-            self.moved = now;
+        if self.last.replace(hash) == Some(hash) {
+            self.moved.1 += 1;
+        } else {
+            self.moved = (now, 0);
             self.changes += 1;
         }
         let next = Next::of(Ok(raw));
         let Next::Picture { image, .. } = &next else { return next };
-        if !is_black(image) {
-            self.lit = now;
+        if is_black(image) {
+            self.lit.1 += 1;
+        } else {
+            self.lit = (now, 0);
         }
         let still = self.patience.still;
         if still > Duration::ZERO {
-            for (since, what) in [(self.moved, "the picture is frozen"), (self.lit, "the picture is black")] {
-                if now.saturating_sub(since) >= still {
+            for ((since, frames), what) in
+                [(self.moved, "the picture is frozen"), (self.lit, "the picture is black")]
+            {
+                if frames >= ALIKE && now.saturating_sub(since) >= still {
                     self.lost(now, what.to_owned());
                     return Next::Waiting;
                 }
@@ -232,12 +250,11 @@ impl FrameSource for Watched {
                 }
                 Ok(None) => {
                     let now = self.clock.uptime();
-                    let silent = now.saturating_sub(self.heard);
-                    if silent >= self.patience.silent {
-                        self.lost(
-                            now,
-                            format!("it has given no frame for {} s", self.patience.silent.as_secs()),
-                        );
+                    let silence = self.rhythm.silence();
+                    if now.saturating_sub(self.heard) >= silence {
+                        // A connection may be dead without saying so, so it is not waited for any longer.
+                        self.rhythm.was_silent();
+                        self.lost(now, format!("it has given no frame for {} s", silence.as_secs()));
                     }
                     Next::Waiting
                 }
@@ -251,6 +268,10 @@ impl FrameSource for Watched {
 
     fn problem(&self) -> Option<String> {
         self.problem.as_ref().map(|problem| format!("the camera `{}`: {problem}", self.name))
+    }
+
+    fn silence(&self) -> Duration {
+        if self.problem.is_none() { self.rhythm.silence() } else { Duration::ZERO }
     }
 
     fn reopened(&self) -> u64 {
@@ -288,11 +309,14 @@ mod tests {
         Lose,
     }
 
-    struct Scripted(VecDeque<Act>);
+    struct Scripted {
+        acts: VecDeque<Act>,
+        interval: Option<Duration>,
+    }
 
     impl Camera for Scripted {
         fn frame(&mut self, _: Duration) -> Result<Option<RawFrame>, CameraError> {
-            match self.0.pop_front().unwrap_or(Act::Nothing) {
+            match self.acts.pop_front().unwrap_or(Act::Nothing) {
                 Act::Frame(seed) => Ok(Some(RawFrame::Jpeg(solid_colour_jpeg(RED, seed)))),
                 Act::Black(seed) => {
                     let mut pixels = vec![0; 16 * 16 * 3];
@@ -307,6 +331,10 @@ mod tests {
         fn form(&self) -> String {
             "scripted".into()
         }
+
+        fn interval(&self) -> Option<Duration> {
+            self.interval
+        }
     }
 
     const PATIENCE: Patience =
@@ -315,10 +343,20 @@ mod tests {
     /// Plays one script per opening, a step a second; `None` = it cannot be opened. Gives what came of it, a
     /// character a step, and what was wrong at the end.
     fn play(patience: Patience, openings: &[Option<&[Act]>], steps: usize) -> (String, Option<String>, u64) {
+        play_at(None, patience, openings, steps)
+    }
+
+    /// As [`play`], with a camera that promises a frame each `interval`.
+    fn play_at(
+        interval: Option<Duration>,
+        patience: Patience,
+        openings: &[Option<&[Act]>],
+        steps: usize,
+    ) -> (String, Option<String>, u64) {
         let scripts: VecDeque<_> = openings.iter().map(|script| script.map(<[Act]>::to_vec)).collect();
         let scripts = Mutex::new(scripts);
         let opener: Opener = Arc::new(move || match scripts.lock().unwrap().pop_front() {
-            Some(Some(acts)) => Ok(Box::new(Scripted(acts.into())) as Box<dyn Camera>),
+            Some(Some(acts)) => Ok(Box::new(Scripted { acts: acts.into(), interval }) as Box<dyn Camera>),
             _ => Err(CameraError::new("it is busy")),
         });
         let clock = Rc::new(ManualClock::default());
@@ -381,5 +419,41 @@ mod tests {
         let impatient = Patience { give_up: Duration::from_mins(1), ..PATIENCE };
         let (seen, _, _) = play(impatient, &[], 500);
         assert!(seen.contains('X'), "{seen}");
+    }
+
+    /// One frame a minute, the first after `wait` seconds.
+    fn slow(wait: usize, minutes: usize, seed: impl Fn(usize) -> u64) -> Vec<Act> {
+        let minute = |number| [vec![Act::Frame(seed(number))], vec![Act::Nothing; 59]].concat();
+        [vec![Act::Nothing; wait], (0..minutes).flat_map(minute).collect()].concat()
+    }
+
+    #[test]
+    fn one_frame_a_minute_is_neither_silence_nor_frozen() {
+        let minute = Some(Duration::from_mins(1));
+        let view = slow(0, 30, |number| number as u64);
+        let (seen, problem, reopened) = play_at(minute, PATIENCE, &[Some(&view)], 1700);
+        assert_eq!((seen.matches('p').count(), problem, reopened), (29, None, 0), "{seen}");
+        // Twice the same is no sign of anything; more often is.
+        let (seen, problem, _) =
+            play_at(minute, PATIENCE, &[Some(&slow(0, 30, |number| number as u64 / 3))], 1700);
+        assert_eq!((seen.matches('p').count(), problem), (29, None), "{seen}");
+        let (_, problem, _) = play_at(minute, PATIENCE, &[Some(&slow(0, 30, |_| 7))], 185);
+        assert_eq!(problem.as_deref(), Some("the camera `test`: the picture is frozen"));
+        // Where it was told how slow the camera is, it needs no promise.
+        let patient = Patience { silent: Duration::from_mins(3), ..PATIENCE };
+        let (seen, problem, reopened) = play(patient, &[Some(&view)], 1700);
+        assert_eq!((seen.matches('p').count(), problem, reopened), (29, None, 0), "{seen}");
+    }
+
+    #[test]
+    fn how_slow_a_camera_is_is_found_out() {
+        let view = slow(59, 30, |number| number as u64);
+        let (seen, problem, reopened) = play(PATIENCE, &vec![Some(view.as_slice()); 5], 2000);
+        assert_eq!((problem, reopened), (None, 1), "{seen}");
+        assert!(seen.matches('p').count() >= 25, "{seen}");
+        // A fast one that falls silent is still missed at once.
+        let fast: Vec<_> = (0..100).map(Act::Frame).collect();
+        let (seen, problem, _) = play(PATIENCE, &[Some(&fast)], 108);
+        assert_eq!(problem.as_deref(), Some("the camera `test`: it has given no frame for 5 s"), "{seen}");
     }
 }

@@ -94,18 +94,31 @@ impl<K: Kernel> Camera for Webcam<K> {
             Some(NO_DEVICE) => CameraError::new("it was unplugged"),
             _ => CameraError::io("it stopped", error),
         };
-        if !self.kernel.wait(wait).map_err(lost)? {
-            return Ok(None);
-        }
         let mut newest = None;
-        for _ in 0..MAX_STALE {
-            let Some(filled) = self.kernel.dequeue().map_err(lost)? else { break };
-            if !filled.damaged && filled.used > 0 {
-                newest = Some(self.copy(filled.index, filled.used));
+        // The wait for the first frame, then, where all buffers were full, for a fresh one: the camera had nowhere to
+        // put what it saw since, so even the newest of these is old.
+        for _ in 0..2 {
+            if !self.kernel.wait(wait).map_err(lost)? {
+                break;
             }
-            self.kernel.queue(filled.index).map_err(lost)?;
+            let mut stale = 0;
+            for _ in 0..MAX_STALE {
+                let Some(filled) = self.kernel.dequeue().map_err(lost)? else { break };
+                if !filled.damaged && filled.used > 0 {
+                    newest = Some(self.copy(filled.index, filled.used));
+                }
+                self.kernel.queue(filled.index).map_err(lost)?;
+                stale += 1;
+            }
+            if stale < BUFFERS {
+                break;
+            }
         }
         Ok(newest)
+    }
+
+    fn interval(&self) -> Option<Duration> {
+        Duration::try_from_secs_f32(1.0 / self.rate).ok()
     }
 
     fn form(&self) -> String {
@@ -272,7 +285,7 @@ fn offers<K: Kernel>(mut kernel: K) -> String {
 mod tests {
     use std::collections::VecDeque;
 
-    use mynah_testkit::{RED, solid_colour_jpeg};
+    use mynah_testkit::{GREEN, RED, solid_colour_jpeg};
 
     use super::*;
     use crate::settings::PixelForm;
@@ -282,8 +295,8 @@ mod tests {
     struct Scripted {
         formats: Vec<FourCc>,
         applied: Applied,
-        /// What `wait` and `dequeue` answer, in turns; an error is an `errno`.
-        frames: VecDeque<Result<Filled, i32>>,
+        /// What `wait` and `dequeue` answer, in turns; `None` = none yet, an error is an `errno`.
+        frames: VecDeque<Result<Option<Filled>, i32>>,
         memory: Vec<Vec<u8>>,
         start: Result<(), i32>,
         asked: Vec<String>,
@@ -327,7 +340,7 @@ mod tests {
             }
         }
         fn dequeue(&mut self) -> io::Result<Option<Filled>> {
-            self.frames.pop_front().transpose().map_err(fail)
+            self.frames.pop_front().unwrap_or(Ok(None)).map_err(fail)
         }
         fn bytes(&self, index: u32) -> &[u8] {
             self.memory.get(index as usize).map_or(&[], Vec::as_slice)
@@ -370,8 +383,9 @@ mod tests {
     fn only_the_newest_frame_counts_and_every_buffer_goes_back() {
         let mut device = device(FourCc::MJPEG);
         let length = device.memory[0].len();
-        device.frames =
-            [Ok(filled(1, 16)), Ok(Filled { damaged: true, ..filled(1, 16) }), Ok(filled(0, length))].into();
+        device.frames = [filled(1, 16), Filled { damaged: true, ..filled(1, 16) }, filled(0, length)]
+            .map(|filled| Ok(Some(filled)))
+            .into();
         let mut webcam = start(device, &CameraSpec::default()).unwrap();
         let frame = webcam.frame(Duration::ZERO).unwrap();
         assert_eq!(frame, Some(RawFrame::Jpeg(solid_colour_jpeg(RED, 1))));
@@ -380,9 +394,26 @@ mod tests {
     }
 
     #[test]
+    fn where_all_buffers_were_full_a_fresh_frame_is_waited_for() {
+        // While the model was at work a camera of 120 frames a second filled the buffers within 25 ms and then had to
+        // drop what it saw.
+        let mut device = device(FourCc::MJPEG);
+        let (red, green) = (solid_colour_jpeg(RED, 1), solid_colour_jpeg(GREEN, 2));
+        let (old, fresh) = (filled(0, red.len()), filled(1, green.len()));
+        device.frames = (0..BUFFERS).map(|_| Ok(Some(old))).chain([Ok(None), Ok(Some(fresh))]).collect();
+        device.memory = vec![red, green.clone()];
+        let mut webcam = start(device, &CameraSpec::default()).unwrap();
+        assert_eq!(webcam.frame(Duration::ZERO).unwrap(), Some(RawFrame::Jpeg(green)));
+        // A slow camera has no fresh one: the newest is better than none.
+        webcam.kernel.frames = (0..BUFFERS).map(|_| Ok(Some(old))).collect();
+        assert!(webcam.frame(Duration::ZERO).unwrap().is_some());
+        assert_eq!(webcam.interval(), Some(Duration::from_secs_f32(1.0 / 15.0)));
+    }
+
+    #[test]
     fn a_frame_that_is_short_or_claims_too_much_is_no_crash() {
         let mut device = device(FourCc::YUYV);
-        device.frames = [Ok(filled(1, 9)), Ok(filled(1, 99_999)), Ok(filled(7, 4))].into();
+        device.frames = [filled(1, 9), filled(1, 99_999), filled(7, 4)].map(|filled| Ok(Some(filled))).into();
         let mut webcam = start(device, &CameraSpec::default()).unwrap();
         // The newest has no memory behind it.
         let frame = webcam.frame(Duration::ZERO).unwrap().unwrap();
