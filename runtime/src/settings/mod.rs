@@ -31,7 +31,9 @@ pub use hub_spec::{HubSettings, HubSpec, Telemetry};
 pub use quiet_hours::QuietHours;
 pub use review_spec::ReviewSettings;
 pub use server_spec::UrlFetch;
-pub use source_spec::{CameraName, CameraSpec, PixelForm, RecordingForm, SourceSpec, StreamAddress};
+pub use source_spec::{
+    CameraName, CameraSpec, PixelForm, RecordingForm, RecordingSpec, SourceSpec, StreamAddress,
+};
 pub use speaker_spec::SpeakerSpec;
 pub use speech_spec::{AzureSpeech, EngineSettings, EngineSpec};
 

@@ -22,15 +22,21 @@ pub enum SourceSpec {
     Camera(CameraSpec),
     /// A camera of the network.
     Stream(StreamAddress),
-    /// A recording.
-    Recording {
-        /// The file or pipe; absent = standard input.
-        path: Option<PathBuf>,
-        /// How its frames are stored.
-        form: RecordingForm,
-        /// Frames per second, 0.01 to 240; absent = as they come.
-        fps: Option<f32>,
-    },
+    /// A recording, or a camera behind a pipe.
+    Recording(RecordingSpec),
+}
+
+/// A recording, or a camera behind a pipe.
+#[derive(Clone, PartialEq, Debug)]
+pub struct RecordingSpec {
+    /// The file or pipe; absent = standard input.
+    pub path: Option<PathBuf>,
+    /// How its frames are stored.
+    pub form: RecordingForm,
+    /// Frames per second, 0.01 to 240; absent = as they come.
+    pub fps: Option<f32>,
+    /// Whether only the newest frame counts, as of a camera.
+    pub live: bool,
 }
 
 /// How a recording's frames are stored.
@@ -150,12 +156,13 @@ impl SourceSpec {
                 Err(format!("`{kind}:` is followed by a file, or - for standard input"))
             }
             "mjpeg" | "y4m" => {
-                options.none_but(&["fps"])?;
-                Ok(Self::Recording {
+                options.none_but(&["fps", "live"])?;
+                Ok(Self::Recording(RecordingSpec {
                     path: if place == "-" { None } else { Some(path(place)?) },
                     form: if kind == "mjpeg" { RecordingForm::Mjpeg } else { RecordingForm::Y4m },
                     fps: options.take("fps", rate)?,
-                })
+                    live: options.take("live", |value| count(value, 0, 1))?.unwrap_or(0) == 1,
+                }))
             }
             _ => Err(FORMS.into()),
         }
@@ -288,13 +295,16 @@ mod tests {
         assert_eq!(stream.credentials.unwrap().expose(), "me:a@b");
         let six = StreamAddress::parse("http://[::1]:81").unwrap();
         assert_eq!((six.host.as_str(), six.port, six.path.as_str()), ("::1", 81, "/"));
-        let recording =
-            |path: Option<&str>, form, fps| SourceSpec::Recording { path: path.map(Into::into), form, fps };
-        assert_eq!(SourceSpec::parse("y4m:-", 3).unwrap(), recording(None, RecordingForm::Y4m, None));
-        assert_eq!(
-            SourceSpec::parse("mjpeg:a.mjpg?fps=4", 3).unwrap(),
-            recording(Some("a.mjpg"), RecordingForm::Mjpeg, Some(4.0))
-        );
+        let recording = |path: Option<&str>, form, fps, live| {
+            SourceSpec::Recording(RecordingSpec { path: path.map(Into::into), form, fps, live })
+        };
+        for (text, expected) in [
+            ("y4m:-", recording(None, RecordingForm::Y4m, None, false)),
+            ("mjpeg:a.mjpg?fps=4", recording(Some("a.mjpg"), RecordingForm::Mjpeg, Some(4.0), false)),
+            ("mjpeg:-?live=1", recording(None, RecordingForm::Mjpeg, None, true)),
+        ] {
+            assert_eq!(SourceSpec::parse(text, 3).unwrap(), expected, "{text}");
+        }
     }
 
     #[test]
@@ -312,6 +322,7 @@ mod tests {
             ("v4l2:?format=h264", "`mjpeg` or `yuyv`"),
             ("v4l2:?focus=near", "a whole number"),
             ("y4m:", "followed by a file"),
+            ("y4m:-?live=yes", "in the option `live=yes`, a whole number from 0 to 1"),
             ("http://", "name of a host"),
             ("http://h:0/", "of ports, a whole number from 1 to 65535"),
         ] {

@@ -100,7 +100,7 @@ impl FrameSource for Folder {
     }
 
     fn silence(&self) -> Duration {
-        self.pace.as_ref().map_or(Duration::ZERO, |pace| pace.silence())
+        self.pace.as_ref().map_or(Duration::ZERO, Pace::silence)
     }
 }
 

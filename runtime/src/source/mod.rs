@@ -2,6 +2,7 @@
 
 mod folder;
 mod http_camera;
+mod live_pipe;
 mod natural_order;
 mod pace;
 mod raw_frame;
@@ -24,7 +25,6 @@ use mynah_photo::{DecodeError, RgbImage};
 pub use folder::Folder;
 pub use natural_order::natural_order;
 pub use raw_frame::RawFrame;
-pub use recording::Recording;
 pub use watched::{Camera, CameraError, Opener, Patience, Watched};
 
 use crate::clock::Clock;
@@ -133,6 +133,9 @@ pub enum SourceError {
         #[source]
         source: io::Error,
     },
+    /// There is no thread to be had.
+    #[error("cannot start the thread that reads the pipe")]
+    Thread(#[source] io::Error),
     /// A camera stayed away.
     #[error("no good picture from the camera `{camera}` for {seconds} s: {problem}")]
     GaveUp {
@@ -148,7 +151,7 @@ pub enum SourceError {
 impl Diagnosis for SourceError {
     fn kind(&self) -> FaultKind {
         match self {
-            Self::GaveUp { .. } => FaultKind::Failed,
+            Self::GaveUp { .. } | Self::Thread(_) => FaultKind::Failed,
             Self::List { .. } | Self::Empty { .. } | Self::Recording { .. } => FaultKind::BadInput,
         }
     }
@@ -161,6 +164,7 @@ impl Diagnosis for SourceError {
             Self::Recording { .. } => {
                 "name a file or pipe that this user may read, or - for standard input".into()
             }
+            Self::Thread(_) => "raise the limit of threads of this user or container".into(),
             Self::GaveUp { .. } => {
                 "look at its cable; `mynah-runtime --list-devices` shows the cameras of this machine".into()
             }
@@ -183,9 +187,7 @@ pub fn open(
 ) -> Result<Box<dyn FrameSource>, SourceError> {
     Ok(match spec {
         SourceSpec::Folder { path, hold, fps } => Box::new(Folder::open(path, *hold, *fps, clock)?),
-        SourceSpec::Recording { path, form, fps } => {
-            Box::new(Recording::open(path.as_deref(), *form, *fps, patience.silent, clock)?)
-        }
+        SourceSpec::Recording(spec) => recording::open(spec, patience.silent, clock)?,
         SourceSpec::Camera(spec) => {
             let name = match &spec.name {
                 CameraName::Any => "first".into(),

@@ -3,26 +3,56 @@
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
 use mynah_photo::DecodeError;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use super::live_pipe::LivePipe;
 use super::pace::Pace;
 use super::raw_frame::RawFrame;
 use super::rhythm::Rhythm;
 use super::splitter::{JpegSplitter, Splitter, Y4mSplitter};
 use super::{FrameError, FrameSource, LOOK, Next, SourceError};
 use crate::clock::Clock;
-use crate::settings::RecordingForm;
+use crate::settings::{RecordingForm, RecordingSpec};
 
 /// How much is read at once, in bytes.
-const PIECE: usize = 64 << 10;
+pub(super) const PIECE: usize = 64 << 10;
+
+/// Opens a recording: every frame in order, or, where it is live, the newest only.
+///
+/// # Errors
+/// It cannot be opened.
+pub(super) fn open(
+    spec: &RecordingSpec,
+    patience: Duration,
+    clock: Rc<dyn Clock>,
+) -> Result<Box<dyn FrameSource>, SourceError> {
+    let opened = match &spec.path {
+        Some(path) => File::open(path),
+        None => rustix::io::dup(io::stdin()).map(|stdin: OwnedFd| File::from(stdin)).map_err(io::Error::from),
+    };
+    let file = opened.map_err(|source| SourceError::Recording {
+        path: spec.path.clone().unwrap_or_else(|| PathBuf::from("-")),
+        source,
+    })?;
+    let splitter: Box<dyn Splitter> = match spec.form {
+        RecordingForm::Mjpeg => Box::new(JpegSplitter::default()),
+        RecordingForm::Y4m => Box::new(Y4mSplitter::default()),
+    };
+    let pace = spec.fps.map(|fps| Pace::new(fps, clock.clone()));
+    Ok(if spec.live {
+        Box::new(LivePipe::start(file, splitter, pace, patience, clock)?)
+    } else {
+        Box::new(Recording::of(file, splitter, pace, patience, clock))
+    })
+}
 
 /// A stream of frames that ends.
-pub struct Recording {
+struct Recording {
     file: File,
     splitter: Box<dyn Splitter>,
     pace: Option<Pace>,
@@ -37,41 +67,25 @@ pub struct Recording {
 }
 
 impl Recording {
-    /// Opens the file; `None` = standard input. `fps` paces it; a pipe that gives nothing for `patience` is reported.
-    ///
-    /// # Errors
-    /// It cannot be opened.
-    pub fn open(
-        path: Option<&Path>,
-        form: RecordingForm,
-        fps: Option<f32>,
+    /// The frames of an open file. A pipe that gives nothing for `patience` is reported.
+    pub(super) fn of(
+        file: File,
+        splitter: Box<dyn Splitter>,
+        pace: Option<Pace>,
         patience: Duration,
         clock: Rc<dyn Clock>,
-    ) -> Result<Self, SourceError> {
-        let opened = match path {
-            Some(path) => File::open(path),
-            None => {
-                rustix::io::dup(io::stdin()).map(|stdin: OwnedFd| File::from(stdin)).map_err(io::Error::from)
-            }
-        };
-        let file = opened.map_err(|source| SourceError::Recording {
-            path: path.map_or_else(|| PathBuf::from("-"), Path::to_path_buf),
-            source,
-        })?;
-        Ok(Self {
+    ) -> Self {
+        Self {
             file,
-            splitter: match form {
-                RecordingForm::Mjpeg => Box::new(JpegSplitter::default()),
-                RecordingForm::Y4m => Box::new(Y4mSplitter::default()),
-            },
-            pace: fps.map(|fps| Pace::new(fps, clock.clone())),
+            splitter,
+            pace,
             ready: None,
             piece: vec![0; PIECE],
             ended: false,
             fed: clock.uptime(),
             rhythm: Rhythm::new(patience),
             clock,
-        })
+        }
     }
 
     /// Reads the next bytes; `false` = none came within [`LOOK`].
@@ -150,9 +164,13 @@ mod tests {
         file.write_all(&frames.concat()).unwrap();
         file.write_all(&frames[0][..300]).unwrap();
         let clock = Rc::new(ManualClock::default());
-        let mut source =
-            Recording::open(Some(file.path()), RecordingForm::Mjpeg, Some(2.0), PATIENCE, clock.clone())
-                .unwrap();
+        let spec = RecordingSpec {
+            path: Some(file.path().into()),
+            form: RecordingForm::Mjpeg,
+            fps: Some(2.0),
+            live: false,
+        };
+        let mut source = open(&spec, PATIENCE, clock.clone()).unwrap();
         for frame in &frames {
             let Next::Picture { jpeg, .. } = source.next_frame() else { panic!("a frame was expected") };
             assert_eq!(jpeg.as_ref(), Some(frame));
@@ -165,17 +183,8 @@ mod tests {
     fn a_pipe_that_gives_nothing_is_told_and_does_not_hang() {
         let (reader, mut writer) = io::pipe().unwrap();
         let clock = Rc::new(ManualClock::default());
-        let mut source = Recording {
-            file: File::from(OwnedFd::from(reader)),
-            splitter: Box::new(Y4mSplitter::default()),
-            pace: None,
-            ready: None,
-            piece: vec![0; PIECE],
-            ended: false,
-            fed: Duration::ZERO,
-            rhythm: Rhythm::new(PATIENCE),
-            clock: clock.clone(),
-        };
+        let file = File::from(OwnedFd::from(reader));
+        let mut source = Recording::of(file, Box::new(Y4mSplitter::default()), None, PATIENCE, clock.clone());
         assert!(matches!(source.next_frame(), Next::Waiting));
         assert_eq!(source.problem(), None);
         clock.advance(PATIENCE);
@@ -200,11 +209,11 @@ mod tests {
 
     #[test]
     fn a_file_that_is_not_there_is_named() {
-        let open = |path: &str| {
-            let clock = Rc::new(ManualClock::default());
-            Recording::open(Some(Path::new(path)), RecordingForm::Y4m, None, PATIENCE, clock)
-        };
-        let error = open("/no/such/file").err().unwrap();
-        assert_eq!(error.to_string(), "cannot open the recording `/no/such/file`");
+        for live in [false, true] {
+            let path = Some("/no/such/file".into());
+            let spec = RecordingSpec { path, form: RecordingForm::Y4m, fps: None, live };
+            let error = open(&spec, PATIENCE, Rc::new(ManualClock::default())).err().unwrap();
+            assert_eq!(error.to_string(), "cannot open the recording `/no/such/file`");
+        }
     }
 }
