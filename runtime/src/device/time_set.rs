@@ -77,8 +77,8 @@ fn words_order_and_promises_do_not_depend_on_the_time_of_day() {
     // Forwards when the network comes, then back to what a wrong server says, then right again.
     let jumpy = ten_minutes(&[
         (Duration::from_secs(123), months),
-        (Duration::from_secs(300), -months * 3),
-        (Duration::from_secs(420), months * 2),
+        (Duration::from_mins(5), -months * 3),
+        (Duration::from_mins(7), months * 2),
     ]);
     assert_eq!(without_times(&jumpy.seen), without_times(&quiet.seen));
     assert_eq!(without_times(&jumpy.promised), without_times(&quiet.promised));

@@ -448,7 +448,7 @@ mod tests {
     #[test]
     fn how_slow_a_camera_is_is_found_out() {
         let view = slow(59, 30, |number| number as u64);
-        let (seen, problem, reopened) = play(PATIENCE, &vec![Some(view.as_slice()); 5], 2000);
+        let (seen, problem, reopened) = play(PATIENCE, &[Some(view.as_slice()); 5], 2000);
         assert_eq!((problem, reopened), (None, 1), "{seen}");
         assert!(seen.matches('p').count() >= 25, "{seen}");
         // A fast one that falls silent is still missed at once.

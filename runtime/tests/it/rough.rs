@@ -50,7 +50,7 @@ fn a_camera_faster_than_the_device_is_seen_as_it_is_now_and_fills_no_memory() {
     // Each frame has as many bytes as a large picture, in comments.
     let frame = |colour| {
         let picture = flat(colour, 320, 240);
-        let comment = [&[0xFF, 0xFE, 0xC0, 0x00][..], &[b' '; 0xC000 - 2]].concat();
+        let comment = [[0xFF, 0xFE, 0xC0, 0x00].to_vec(), vec![b' '; 0xC000 - 2]].concat();
         [&picture[..2], &comment.repeat(2), &picture[2..], b"\r\n--next\r\n\r\n"].concat()
     };
     let (red, blue, turned) = (frame(RED), frame(BLUE), AtomicBool::new(false));
