@@ -217,7 +217,8 @@ impl FrameSource for Watched {
     fn next_frame(&mut self) -> Next {
         let now = self.clock.uptime();
         let lasted = now.saturating_sub(self.well);
-        if self.patience.give_up > Duration::ZERO && lasted >= self.patience.give_up {
+        let give_up = self.patience.give_up;
+        if give_up > Duration::ZERO && lasted >= give_up.max(self.silence()) {
             return Next::Lost(SourceError::GaveUp {
                 camera: self.name.clone(),
                 seconds: lasted.as_secs(),
@@ -419,6 +420,10 @@ mod tests {
         let impatient = Patience { give_up: Duration::from_mins(1), ..PATIENCE };
         let (seen, _, _) = play(impatient, &[], 500);
         assert!(seen.contains('X'), "{seen}");
+        // Between two frames of a slow one nothing is given up.
+        let view = slow(0, 5, |number| number as u64);
+        let (seen, _, _) = play_at(Some(Duration::from_mins(2)), impatient, &[Some(&view)], 250);
+        assert_eq!((seen.matches('p').count(), seen.contains('X')), (5, false), "{seen}");
     }
 
     /// One frame a minute, the first after `wait` seconds.
