@@ -1,4 +1,4 @@
-//! Who may deliver: whoever knows a key.
+//! Who may deliver: whoever knows a key, or proves to be an application that is trusted.
 
 use std::path::Path;
 
@@ -6,6 +6,7 @@ use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderMap, Uri};
 use sha2::{Digest as _, Sha256};
 
+use super::entra::{Denied, Entra, Verdict};
 use super::error::RelayError;
 use crate::agent::Env;
 use crate::secret::Secret;
@@ -19,13 +20,29 @@ const PARAMETER: &str = "key=";
 /// A shorter key could be guessed.
 const SHORTEST: usize = 20;
 
-/// The keys, as digests: what is compared has one length, whatever is given.
+/// Who is known.
 #[derive(Clone)]
-pub(super) struct Door(Vec<[u8; 32]>);
+pub(super) struct Door {
+    /// The keys, as digests: what is compared has one length, whatever is given.
+    keys: Vec<[u8; 32]>,
+    /// Whose tokens are taken.
+    entra: Option<Entra>,
+}
+
+/// Whether a request may come in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Admission {
+    Known,
+    /// It brings neither key nor token.
+    Stranger,
+    Denied(Denied),
+    /// Whether its token is good cannot be told just now.
+    Later,
+}
 
 impl Door {
-    /// Reads the keys from the environment and, with `file`, from there: one a line.
-    pub(super) fn read(env: &Env, file: Option<&Path>) -> Result<Self, RelayError> {
+    /// Reads the keys from the environment and, with `file`, from there: one a line. Without `entra` there must be one.
+    pub(super) fn read(env: &Env, file: Option<&Path>, entra: Option<Entra>) -> Result<Self, RelayError> {
         let mut keys: Vec<String> =
             VARIABLES.iter().filter_map(|name| env.get(name)).map(|key| key.trim().to_owned()).collect();
         if let Some(path) = file {
@@ -33,11 +50,11 @@ impl Door {
                 .map_err(|source| RelayError::KeyFile { path: path.to_owned(), source })?;
             keys.extend(text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned));
         }
-        Self::new(&keys)
+        Self::new(&keys, entra)
     }
 
-    fn new(keys: &[String]) -> Result<Self, RelayError> {
-        if keys.is_empty() {
+    fn new(keys: &[String], entra: Option<Entra>) -> Result<Self, RelayError> {
+        if keys.is_empty() && entra.is_none() {
             return Err(RelayError::NoKey);
         }
         let mut digests = Vec::new();
@@ -50,27 +67,36 @@ impl Door {
             }
             digests.push(Sha256::digest(key.expose()).into());
         }
-        Ok(Self(digests))
+        Ok(Self { keys: digests, entra })
     }
 
-    /// Whether the request brings a key. Event Grid can be given it in the address, which it keeps as a secret, or in
-    /// a header; Prometheus has `Authorization`.
-    pub(super) fn admits(&self, uri: &Uri, headers: &HeaderMap) -> bool {
+    /// Whether the request brings a key or a token. Event Grid can be given a key in the address, which it keeps as a
+    /// secret, or in a header; Prometheus has `Authorization`, where tokens are too.
+    pub(super) async fn admits(&self, uri: &Uri, headers: &HeaderMap) -> Admission {
         let header = headers.get_all(HEADER).iter().map(axum::http::HeaderValue::as_bytes);
-        let bearer = headers
-            .get_all(AUTHORIZATION)
-            .iter()
-            .filter_map(|value| value.as_bytes().strip_prefix(b"Bearer "));
+        let bearer = || {
+            let values = headers.get_all(AUTHORIZATION).iter();
+            values.filter_map(|value| value.as_bytes().strip_prefix(b"Bearer "))
+        };
         let query = uri.query().unwrap_or_default();
         let parameter = query.split('&').filter_map(|pair| pair.strip_prefix(PARAMETER)).map(str::as_bytes);
-        header.chain(bearer).chain(parameter).any(|given| self.knows(given))
+        if header.chain(bearer()).chain(parameter).any(|given| self.knows(given)) {
+            return Admission::Known;
+        }
+        let mut tokens = bearer().filter_map(|token| str::from_utf8(token).ok());
+        let (Some(entra), Some(token)) = (&self.entra, tokens.next()) else { return Admission::Stranger };
+        match entra.judge(token).await {
+            Verdict::Trusted => Admission::Known,
+            Verdict::Denied(denied) => Admission::Denied(denied),
+            Verdict::Unknown => Admission::Later,
+        }
     }
 
     /// In a time that tells nothing of the keys.
     fn knows(&self, given: &[u8]) -> bool {
         let given: [u8; 32] = Sha256::digest(given).into();
         let differs = |key: &[u8; 32]| key.iter().zip(given).fold(0, |sum, (a, b)| sum | (a ^ b));
-        self.0.iter().fold(false, |known, key| known | (differs(key) == 0))
+        self.keys.iter().fold(false, |known, key| known | (differs(key) == 0))
     }
 }
 
@@ -82,17 +108,20 @@ mod tests {
 
     #[test]
     fn a_key_comes_in_the_address_or_in_a_header() {
-        let door = Door::read(&Env::from_iter([("MYNAH_RELAY_KEY", KEY)]), None).unwrap();
+        let door = Door::read(&Env::from_iter([("MYNAH_RELAY_KEY", KEY)]), None, None).unwrap();
         let plain: Uri = "/events".parse().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let known =
+            |uri: &Uri, headers: &HeaderMap| runtime.block_on(door.admits(uri, headers)) == Admission::Known;
         let admits = |uri: &str, name: &'static str, value: &str| {
             let headers =
                 HeaderMap::from_iter([(axum::http::HeaderName::from_static(name), value.parse().unwrap())]);
-            door.admits(&uri.parse().unwrap(), &headers)
+            known(&uri.parse().unwrap(), &headers)
         };
         assert!(admits("/events", HEADER, KEY));
         assert!(admits("/metrics", "authorization", &format!("Bearer {KEY}")));
         assert!(admits(&format!("/events?a=b&key={KEY}"), "accept", "*/*"));
-        assert!(!door.admits(&plain, &HeaderMap::new()));
+        assert!(!known(&plain, &HeaderMap::new()));
         for wrong in ["", "0123456789abcdef-9412", "0123456789abcdef-94110", "0123456789abcdef-941"] {
             assert!(!admits("/events", HEADER, wrong), "{wrong}");
             assert!(!admits(&format!("/events?key={wrong}"), "accept", "*/*"), "{wrong}");
@@ -109,7 +138,7 @@ mod tests {
             ("MYNAH_RELAY_KEY", "first-key-of-the-relay-1"),
             ("MYNAH_RELAY_KEY_NEXT", "second-key-of-the-relay"),
         ]);
-        let door = Door::read(&env, Some(&file)).unwrap();
+        let door = Door::read(&env, Some(&file), None).unwrap();
         for key in ["first-key-of-the-relay-1", "second-key-of-the-relay", "third-key-of-the-relay-1"] {
             assert!(door.knows(key.as_bytes()), "{key}");
         }
@@ -118,9 +147,9 @@ mod tests {
 
     #[test]
     fn no_key_and_weak_keys_are_refused_without_being_shown() {
-        assert!(matches!(Door::read(&Env::default(), None), Err(RelayError::NoKey)));
+        assert!(matches!(Door::read(&Env::default(), None, None), Err(RelayError::NoKey)));
         for weak in ["weak-9411", "a key with spaces in it, and a comma"] {
-            let Err(error) = Door::read(&Env::from_iter([("MYNAH_RELAY_KEY", weak)]), None) else {
+            let Err(error) = Door::read(&Env::from_iter([("MYNAH_RELAY_KEY", weak)]), None, None) else {
                 panic!("`{weak}` was taken");
             };
             assert!(!error.to_string().contains(weak), "{error}");

@@ -98,7 +98,8 @@ impl Diagnosis for RelayError {
         Some(match self {
             Self::Listen { .. } => "choose another address with `--listen ADDRESS:PORT`".into(),
             Self::NoKey => {
-                "make one with `openssl rand -hex 24` and give it in MYNAH_RELAY_KEY or with `--key-file`"
+                "make one with `openssl rand -hex 24` and give it in MYNAH_RELAY_KEY or with `--key-file`, or take tokens \
+                 with `--tenant` and `--audience`"
                     .into()
             }
             Self::Key { .. } => "make one with `openssl rand -hex 24`".into(),

@@ -64,7 +64,7 @@ impl Figures {
             ("mynah_relay_ignored_total", "Events that tell of no photo that is watched.", &self.ignored),
             ("mynah_relay_uploads_total", "Uploads taken for the first time.", &self.uploads),
             ("mynah_relay_duplicates_total", "Uploads delivered again.", &self.duplicates),
-            ("mynah_relay_strangers_total", "Requests without a key that is known.", &self.strangers),
+            ("mynah_relay_strangers_total", "Requests by callers that are not known.", &self.strangers),
             ("mynah_relay_malformed_total", "Requests that could not be read.", &self.malformed),
             ("mynah_relay_postponed_total", "Deliveries told to come back.", &self.postponed),
             ("mynah_relay_journal_records_total", "Records on the disk.", &self.synced),

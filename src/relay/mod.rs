@@ -6,6 +6,7 @@
 
 mod dispatch;
 mod door;
+mod entra;
 mod error;
 mod event;
 mod figures;
@@ -26,6 +27,7 @@ use url::Url;
 
 use self::dispatch::Pace;
 use self::door::Door;
+use self::entra::{EVENT_GRID, Entra, Trust};
 use self::event::Watched;
 use self::figures::Figures;
 use self::intake::Intake;
@@ -50,7 +52,8 @@ Takes Event Grid's events for photos that were uploaded, waits until uploads are
 pipeline, or none where one waits already. An upload is on the disk before it is acknowledged: a kill loses none.
 
 Callers are known by a key of at least 20 characters: MYNAH_RELAY_KEY, and MYNAH_RELAY_KEY_NEXT while it is changed.
-They send it as the header `x-mynah-key` or in the address as `?key=`.
+They send it as the header `x-mynah-key` or in the address as `?key=`. With --tenant and --audience they may also
+bring a token of Microsoft Entra, as Event Grid does; its signature, issuer, audience, caller and life are looked at.
 
 Signs in to Azure DevOps with AZURE_DEVOPS_EXT_PAT, a service principal (AZURE_TENANT_ID, AZURE_CLIENT_ID and a
 secret, certificate or federated token), a managed identity, or the Azure CLI.
@@ -99,6 +102,22 @@ pub const OPTIONS: &[OptionSpec] = &[
         "What stands before /events, such as /relay; under Azure Functions /api.",
     ),
     OptionSpec::optional("keyFile", OptionKind::Path, "A file with keys of callers, one a line."),
+    OptionSpec::optional(
+        "tenant",
+        OptionKind::Text,
+        "The id of the Microsoft Entra tenant whose tokens are taken, beside keys or in place of them.",
+    ),
+    OptionSpec::optional(
+        "audience",
+        OptionKind::Text,
+        "What tokens must be for: the relay's application by its id and its URI, with a comma between them.",
+    ),
+    OptionSpec::with_default(
+        "callers",
+        OptionKind::Text,
+        EVENT_GRID,
+        "The ids of the applications that may deliver with a token, with commas between them. Event Grid's, if left out.",
+    ),
     OptionSpec::with_default(
         "quietFor",
         OptionKind::Integer { min: 0, max: 86_400 },
@@ -123,6 +142,7 @@ pub struct Plan {
     listen: SocketAddr,
     prefix: String,
     key_file: Option<PathBuf>,
+    trust: Option<Trust>,
     pace: Pace,
 }
 
@@ -141,6 +161,9 @@ impl fmt::Display for Plan {
             writeln!(f, "          {} = {}", name.escape_debug(), value.escape_debug())?;
         }
         writeln!(f, "listens   {}{}/events", self.listen, self.prefix)?;
+        if let Some(trust) = &self.trust {
+            writeln!(f, "callers   {trust}")?;
+        }
         writeln!(f, "state     {}", self.state.display())?;
         write!(
             f,
@@ -191,6 +214,7 @@ impl Plan {
             listen,
             prefix,
             key_file: inputs.path("keyFile")?,
+            trust: Trust::read(inputs, env)?,
             pace: Pace { quiet, longest: seconds("maxWait")?.max(quiet) },
         })
     }
@@ -200,8 +224,9 @@ impl Plan {
     /// # Errors
     /// It cannot listen, knows no caller, cannot keep its state, or has nobody to sign in as.
     pub fn run(self, env: &Env, console: &dyn Console) -> Result<(), Fault> {
-        let door = Door::read(env, self.key_file.as_deref())?;
         let client = Client::new(Policy::default()).map_err(RelayError::from)?;
+        let entra = self.trust.map(|trust| Entra::new(trust, client.clone()));
+        let door = Door::read(env, self.key_file.as_deref(), entra.clone())?;
         let pipeline = Pipeline::new(self.pipeline, env, client)?;
         let figures = Arc::new(Figures::default());
         let intake = Arc::new(OnceLock::new());
@@ -218,6 +243,9 @@ impl Plan {
         let shared = Shared::new(door, self.watched, Arc::clone(&figures), Arc::clone(&intake));
         console.result(&format!("listening on http://{address}{}/events", self.prefix));
         let work = async {
+            if let Some(entra) = entra {
+                tokio::spawn(entra.prepare());
+            }
             let dispatched = async {
                 let intake = take_over(&self.state, &intake, &figures).await?;
                 dispatch::dispatch(intake, pipeline, self.pace, figures).await

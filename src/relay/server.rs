@@ -2,9 +2,9 @@
 //!
 //! | path | what | who may |
 //! |---|---|---|
-//! | `POST /events` | events, in the Event Grid schema or as CloudEvents, and Event Grid's handshake | who has a key |
-//! | `OPTIONS /events` | the handshake of CloudEvents (HTTP 1.1 Web Hooks for Event Delivery) | who has a key |
-//! | `GET /metrics` | figures in the Prometheus text form | who has a key |
+//! | `POST /events` | events, in the Event Grid schema or as CloudEvents, and Event Grid's handshake | who is known |
+//! | `OPTIONS /events` | the handshake of CloudEvents (HTTP 1.1 Web Hooks for Event Delivery) | who is known |
+//! | `GET /metrics` | figures in the Prometheus text form | who is known |
 //! | `GET /healthz` | whether the program lives | everyone |
 
 use std::net::TcpListener;
@@ -14,7 +14,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
-use axum::http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
+use axum::http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
@@ -24,7 +24,7 @@ use hyper_util::service::TowerToHyperService;
 use serde_json::json;
 use tokio::sync::Semaphore;
 
-use super::door::Door;
+use super::door::{Admission, Door};
 use super::event::{Delivery, Event, EventId, Watched};
 use super::figures::Figures;
 use super::intake::{Intake, NotTaken};
@@ -121,11 +121,21 @@ fn come_back(shared: &Inner, why: &str) -> Response {
 }
 
 async fn guard(State(Shared(shared)): State<Shared>, request: Request, next: Next) -> Response {
-    if shared.door.admits(request.uri(), request.headers()) {
-        return next.run(request).await;
-    }
+    let denied = match shared.door.admits(request.uri(), request.headers()).await {
+        Admission::Known => return next.run(request).await,
+        Admission::Later => return come_back(&shared, "the keys of the tenant are not to be had just now"),
+        Admission::Stranger => None,
+        Admission::Denied(denied) => Some(denied.to_string()),
+    };
     shared.figures.strangers.add(1);
-    problem(StatusCode::UNAUTHORIZED, "the key is missing or wrong: send it as `x-mynah-key` or `?key=`")
+    let Some(why) = denied else {
+        let missing = "the key is missing or wrong: send it as `x-mynah-key` or `?key=`";
+        return problem(StatusCode::UNAUTHORIZED, missing);
+    };
+    tracing::debug!("a caller was refused: {why}");
+    // RFC 6750, 3.
+    ([(WWW_AUTHENTICATE, "Bearer error=\"invalid_token\"")], problem(StatusCode::UNAUTHORIZED, &why))
+        .into_response()
 }
 
 /// The sender asks whether it may deliver. Its callback address is never called: the answer itself is enough, and a

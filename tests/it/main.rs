@@ -8,6 +8,7 @@ mod azurite;
 mod bad_input;
 mod blob;
 mod builders;
+mod callers;
 mod custom_vision;
 mod dockerfiles;
 mod doctor;

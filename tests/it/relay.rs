@@ -13,19 +13,19 @@ use serde_json::{Value, json};
 
 use crate::given::{Ran, binary};
 
-const KEY: &str = "key-of-the-relay-9411-0815";
+pub(crate) const KEY: &str = "key-of-the-relay-9411-0815";
 const TOPIC: &str =
     "/subscriptions/s/resourceGroups/g/providers/Microsoft.Storage/storageAccounts/photos9411";
 
 /// A relay at work; it is killed when it is dropped.
-struct Relay {
+pub(crate) struct Relay {
     child: Child,
     address: String,
     path: String,
 }
 
 impl Relay {
-    fn command(pipelines: &Pipelines, state: &Path, more: &[&str]) -> Command {
+    pub(crate) fn command(pipelines: &Pipelines, state: &Path, more: &[&str]) -> Command {
         let mut command = binary("mynah");
         command
             .args(["relay", "--source", "https://photos9411.blob.core.windows.net/in"])
@@ -43,7 +43,7 @@ impl Relay {
         Self::of(Self::command(pipelines, state, more))
     }
 
-    fn of(mut command: Command) -> Self {
+    pub(crate) fn of(mut command: Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
@@ -58,7 +58,13 @@ impl Relay {
     }
 
     /// One request on a connection of its own.
-    fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> (u16, String) {
+    pub(crate) fn ask(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> (u16, String) {
         self.line().ask(method, path, headers, body).unwrap()
     }
 
@@ -87,7 +93,7 @@ impl Drop for Relay {
     }
 }
 
-fn upload(id: &str) -> Value {
+pub(crate) fn upload(id: &str) -> Value {
     json!({
         "topic": TOPIC, "subject": "/blobServices/default/containers/in/blobs/cat/1.jpg", "id": id,
         "eventType": "Microsoft.Storage.BlobCreated", "eventTime": "2026-11-23T10:00:00Z",

@@ -263,19 +263,37 @@ fn the_container_app_starts_a_relay() {
                 "INPUT_PROJECT" => "PROJECT",
                 "INPUT_PIPELINE" => "12",
                 "INPUT_BRANCH" => "main",
+                "INPUT_TENANT" => "11111111-2222-3333-4444-555555555555",
+                "INPUT_AUDIENCE" => {
+                    "66666666-7777-8888-9999-000000000000,api://66666666-7777-8888-9999-000000000000"
+                }
                 _ => return None,
             };
             Some((name.to_owned(), value.to_owned()))
         })
         .collect();
-    assert_eq!(env.len(), 5);
+    assert_eq!(env.len(), 7);
     let said = relay(&[entrypoint(), strings(&container["args"])].concat(), &env).well().stdout;
     assert!(said.contains("listens   0.0.0.0:8080/events"), "{said}");
+    assert!(said.contains("of tenant 11111111-2222-3333-4444-555555555555, for 66666666"), "{said}");
+    // Where there is no application, both are empty.
+    let keyed: Vec<_> = env
+        .iter()
+        .map(|(name, value)| {
+            let is_trust = ["INPUT_TENANT", "INPUT_AUDIENCE"].contains(&name.as_str());
+            (name.clone(), if is_trust { String::new() } else { value.clone() })
+        })
+        .collect();
+    let said = relay(&[entrypoint(), strings(&container["args"])].concat(), &keyed).well().stdout;
+    assert!(!said.contains("tenant"), "{said}");
     assert_eq!(app["properties"]["configuration"]["ingress"]["targetPort"], 8080);
     assert_eq!(app["properties"]["template"]["scale"]["maxReplicas"], 1);
     let subscription = template["resources"].as_array().unwrap().last().unwrap();
     let url = subscription["properties"]["destination"]["properties"]["endpointUrl"].as_str().unwrap();
-    assert!(url.contains("'/events?key=', parameters('relayKey')"), "{url}");
+    assert!(
+        url.contains("'/events', if(variables('withToken'), '', concat('?key=', parameters('relayKey')))"),
+        "{url}"
+    );
     assert_eq!(template["parameters"]["relayKey"]["type"], "securestring");
 }
 

@@ -28,6 +28,7 @@ pub mod edge;
 pub mod faults;
 mod files;
 pub mod iothub;
+pub mod issuer;
 pub mod kubernetes;
 mod photos;
 pub mod pipelines;

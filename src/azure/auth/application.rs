@@ -203,7 +203,7 @@ impl PipelineToken {
 }
 
 /// The authority of a connection's or the environment's cloud.
-fn authority(env: &Env, connection: Option<&Connection>) -> String {
+pub(crate) fn authority(env: &Env, connection: Option<&Connection>) -> String {
     let of_cloud = |name: &str| match name {
         "AzureChinaCloud" => Some("https://login.chinacloudapi.cn"),
         "AzureUSGovernment" => Some("https://login.microsoftonline.us"),

@@ -28,6 +28,7 @@ use crate::agent::{Connection, Env};
 use crate::http::Client;
 use crate::secret::Secret;
 
+pub(crate) use application::authority;
 pub use error::AuthError;
 
 /// What a token is for.
