@@ -1,6 +1,7 @@
 //! How a binary runs a step: flags and environment in, exit code out.
 
 use std::ffi::OsString;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -47,6 +48,11 @@ pub fn run<S: Step>(step: &S) -> ExitCode {
         console.finished(&outcome);
         outcome.missed.map_or(Ok(()), Err)
     })
+}
+
+/// Whether this process was started by the name `program`, whatever its file is called.
+pub fn started_as(program: &str) -> bool {
+    std::env::args_os().next().is_some_and(|first| Path::new(&first).file_name() == Some(program.as_ref()))
 }
 
 /// A command with the flags every one of ours has.

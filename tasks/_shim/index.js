@@ -14,6 +14,9 @@ const zlib = require('zlib');
 /** How long a program may still tidy up after SIGTERM. The agent kills this process after 2.5 s. */
 const GRACE_MS = 1500;
 
+/** Tasks whose program is inside that of another task: an extension has room for it once. */
+const INSIDE = { ExportModel: 'TrainModel' };
+
 /** A failure that is told in words, without a stack. */
 class Refusal extends Error {}
 
@@ -36,8 +39,12 @@ function fail(text) {
 function task(folder) {
   const { name, version } = JSON.parse(fs.readFileSync(path.join(folder, 'task.json'), 'utf8'));
   // Tasks of the test channel are named with a suffix, their programs are not.
-  const program = name.replace(/-test$/, '').replace(/(?!^)([A-Z])/g, '-$1').toLowerCase();
-  return { name, program, version: `${version.Major}.${version.Minor}.${version.Patch}` };
+  const inside = INSIDE[name.replace(/-test$/, '')];
+  return { name, program: programOf(name), inside, version: `${version.Major}.${version.Minor}.${version.Patch}` };
+}
+
+function programOf(name) {
+  return name.replace(/-test$/, '').replace(/(?!^)([A-Z])/g, '-$1').toLowerCase();
 }
 
 function isFile(file) {
@@ -117,12 +124,8 @@ function makeExecutable(file) {
   }
 }
 
-/**
- * Where a program that came with the task finds the backbone: the training task carries it, and another task of the
- * same job finds it there.
- */
-function home(folder, version) {
-  if (process.env.MYNAH_HOME || fs.existsSync(path.join(folder, 'models'))) return process.env.MYNAH_HOME || folder;
+/** The folders of another task of the same version. The agent fetches all tasks of a job before the first one starts. */
+function others(folder, task, version) {
   const tasks = path.resolve(folder, '..', '..');
   let names = [];
   try {
@@ -130,8 +133,28 @@ function home(folder, version) {
   } catch {
     // A folder that cannot be listed holds nothing for us.
   }
-  const others = names.filter((name) => /^TrainModel(-test)?_/.test(name)).sort();
-  return others.map((name) => path.join(tasks, name, version)).find((other) => fs.existsSync(path.join(other, 'models')));
+  const found = names.filter((name) => name.replace(/(-test)?_[^_]*$/, '') === task).sort();
+  return found.map((name) => path.join(tasks, name, version));
+}
+
+/**
+ * Where a program that came with the task finds the backbone: the training task carries it, and another task of the
+ * same job finds it there.
+ */
+function home(folder, version) {
+  if (process.env.MYNAH_HOME || fs.existsSync(path.join(folder, 'models'))) return process.env.MYNAH_HOME || folder;
+  return others(folder, 'TrainModel', version).find((other) => fs.existsSync(path.join(other, 'models')));
+}
+
+/** The program that came with the task, or with the one it is inside of. */
+function carried(folder, { name, program, inside, version }) {
+  const own = bundled(folder, { name, program, version });
+  if (own) return path.join(own, program);
+  for (const other of inside ? others(folder, inside, version) : []) {
+    const place = bundled(other, { name: inside, program: programOf(inside), version });
+    if (place) return path.join(place, programOf(inside));
+  }
+  return undefined;
 }
 
 /** The task's program on this machine, and what its environment has beside the agent's. */
@@ -141,18 +164,25 @@ function find(folder, wanted) {
       `${wanted.name} runs on Linux on x64, arm64 and arm. This agent is ${process.platform} on ${process.arch}. ` +
         'Use a pool of Linux agents, such as `pool: { vmImage: ubuntu-24.04 }`.');
   }
-  const others = [];
-  const inImage = baked(wanted, others);
-  if (inImage) return { program: inImage, more: {} };
-  const place = bundled(folder, wanted);
-  if (place) {
+  const wrong = [];
+  const inImage = baked(wanted, wrong);
+  if (inImage) return { program: inImage, as: wanted.program, more: {} };
+  const program = carried(folder, wanted);
+  if (program) {
     const found = home(folder, wanted.version);
-    return { program: path.join(place, wanted.program), more: found ? { MYNAH_HOME: found } : {} };
+    return { program, as: wanted.program, more: found ? { MYNAH_HOME: found } : {} };
+  }
+  const versions = wrong.length ? ` (${wrong.join(', ')})` : '';
+  const elsewhere = `put ${wanted.program} ${wanted.version} on the PATH of this agent.`;
+  if (wanted.inside && process.arch === 'x64') {
+    throw new Refusal(
+      `${wanted.name} ${wanted.version} takes its program from the task ${wanted.inside}, which this job does not have, and ` +
+        `this agent has none of that version${versions}. Let a ${wanted.inside} step stand in the same job (with ` +
+        `\`condition: false\` it is fetched and does not run), or ${elsewhere}`);
   }
   throw new Refusal(
     `${wanted.name} ${wanted.version} brings no program for Linux on ${process.arch}, and this agent has none of that version` +
-      (others.length ? ` (${others.join(', ')})` : '') +
-      `. Run the step on an x64 agent, or put ${wanted.program} ${wanted.version} on the PATH of this agent.`);
+      `${versions}. Run the step on an x64 agent, or ${elsewhere}`);
 }
 
 /** What to say where the system would not start a program. */
@@ -164,7 +194,7 @@ function cannotStart(program, error) {
   return `${program} cannot be started: ${error.message}.`;
 }
 
-function run({ program, more }) {
+function run({ program, as, more }) {
   let asked = false;
   let child;
   // Handlers first: a signal that comes while the program starts is not lost, and does not end this process alone.
@@ -176,7 +206,7 @@ function run({ program, more }) {
       if (signal === 'SIGTERM') setTimeout(() => child.kill('SIGKILL'), GRACE_MS).unref();
     });
   }
-  child = spawn(program, [], { stdio: ['ignore', 'inherit', 'inherit'], env: { ...process.env, ...more } });
+  child = spawn(program, [], { argv0: as, stdio: ['ignore', 'inherit', 'inherit'], env: { ...process.env, ...more } });
   if (asked) child.kill(asked);
   let started = true;
   child.on('error', (error) => {

@@ -102,6 +102,29 @@ test('the backbone of the training task serves the other tasks of the job', (t) 
   assert.strictEqual(run({ folder }).stdout, 'home \n');
 });
 
+test('a program inside that of another task is started from there, by its own name', (t) => {
+  const tasks = fs.mkdtempSync(path.join(os.tmpdir(), 'tasks'));
+  t.after(() => fs.rmSync(tasks, { recursive: true, force: true }));
+  const place = task(t, {}, { name: 'ExportModel', platform: 'linux-x64' });
+  const folder = path.join(tasks, 'ExportModel_27f2', '1.2.3');
+  fs.cpSync(place.folder, folder, { recursive: true });
+  pretend({ folder }, 'arch', 'x64');
+  const alone = run({ folder });
+  assert.strictEqual(alone.status, 1);
+  assert.match(alone.stdout, /ExportModel 1\.2\.3 takes its program from the task TrainModel, which this job does not have/);
+  assert.match(alone.stdout, /`condition: false`.*put export-model 1\.2\.3 on the PATH/);
+  // Only a real program is told by which name it was started; this one reads what to do from a file.
+  const packed = path.join(tasks, 'TrainModel_f9b4', '1.2.3', 'bin', 'linux-x64', 'train-model.br');
+  fs.mkdirSync(path.dirname(packed), { recursive: true });
+  const quick = { params: { [zlib.constants.BROTLI_PARAM_QUALITY]: 1 } };
+  fs.writeFileSync(packed, zlib.brotliCompressSync(fs.readFileSync('/bin/bash'), quick));
+  const says = path.join(tasks, 'says');
+  fs.writeFileSync(says, 'echo "$0 is $(readlink /proc/$$/exe)"; exit 4\n');
+  const ran = run({ folder }, { BASH_ENV: says });
+  assert.strictEqual(ran.status, 4, ran.stdout + ran.stderr);
+  assert.strictEqual(ran.stdout, `export-model is ${packed.replace(/\.br$/, '')}\n`);
+});
+
 test('many at once on one agent all run whole programs', async (t) => {
   const place = task(t, { 'build-modules.br': `#!/bin/sh\n# ${'x'.repeat(500000)}\necho whole\n` });
   const runs = Array.from({ length: 6 }, () => start(place));

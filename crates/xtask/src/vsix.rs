@@ -17,23 +17,20 @@ use crate::tasks::{Channel, Task, pretty};
 /// What many servers take at most.
 const MAX_BYTES: u64 = 25 * 1024 * 1024;
 
+/// What everything but programs may take of it, which the programs of a quick build tell nothing of: 6.3 MB are the backbone.
+const MAX_REST: u64 = 7_000_000;
+
 /// The backbone, which training reads. The export takes it from the training task's folder.
 const BACKBONE: &str = "models/efficientnet-lite0-224.onnx";
 
-/// The tasks whose programs are inside for a platform, with the platform's name in Node.
+/// The tasks whose programs are inside for a platform, with the platform's name in Node. The program of `ExportModel` is
+/// that of `TrainModel`, of which there is room for one; the shim takes it from there.
 fn carried(platform: Platform) -> (&'static str, &'static [&'static str]) {
     const MODULES: &[&str] = &["BuildModules", "GenerateManifest"];
     match platform {
         Platform::LinuxAmd64 => (
             "linux-x64",
-            &[
-                "ImportImages",
-                "TrainModel",
-                "ExportModel",
-                "BuildModules",
-                "GenerateManifest",
-                "DeployModules",
-            ],
+            &["ImportImages", "TrainModel", "BuildModules", "GenerateManifest", "DeployModules"],
         ),
         Platform::LinuxArm64 => ("linux-arm64", MODULES),
         Platform::LinuxArmV7 => ("linux-arm", MODULES),
@@ -237,12 +234,24 @@ impl Vsix {
             identity.contains(&format!("Version=\"{}\"", env!("CARGO_PKG_VERSION"))),
             "the extension has another version than the workspace"
         );
+        let mut programs = 0;
+        for at in 0..archive.len() {
+            let entry = archive.by_index(at)?;
+            if entry.name().is_ok_and(|name| name.contains("/bin/")) {
+                programs += entry.compressed_size();
+            }
+        }
+        let rest = bytes - programs;
         crate::say(&format!(
-            "vsix: {} files, {:.2} MiB of {} MiB",
+            "vsix: {} files, {:.2} MiB of {} MiB: programs {programs} bytes, the rest {rest} of {MAX_REST}",
             names.len(),
             bytes as f64 / 1_048_576.0,
             MAX_BYTES >> 20
         ));
+        ensure!(
+            rest <= MAX_REST,
+            "all but the programs is {rest} bytes, {MAX_REST} at most are meant for it"
+        );
         if !self.quick && bytes > MAX_BYTES {
             bail!("the extension is {bytes} bytes, many servers take {MAX_BYTES} at most");
         }
@@ -316,7 +325,11 @@ mod tests {
 
     #[test]
     fn each_task_has_a_program_for_x64() {
-        let (_, tasks) = carried(Platform::LinuxAmd64);
-        assert_eq!(Task::all().unwrap().iter().map(Task::task).collect::<Vec<_>>(), tasks);
+        let (_, carried) = carried(Platform::LinuxAmd64);
+        let shim = fs::read_to_string(crate::root().join("tasks/_shim/index.js")).unwrap();
+        for task in Task::all().unwrap() {
+            let inside = shim.contains(&format!("const INSIDE = {{ {}: 'TrainModel' }};", task.task()));
+            assert!(carried.contains(&task.task()) != inside, "{}", task.task());
+        }
     }
 }
