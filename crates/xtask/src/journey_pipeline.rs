@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
-use mynah_contracts::{Artifact as _, DeploymentRecord, Platform, from_json};
+use mynah_contracts::Platform;
 
 use crate::journey_pipeline_run::Laptop;
+use crate::journey_pipeline_tasks;
 use crate::process::{built, cargo, run};
 use crate::say;
 use crate::tasks::Channel;
@@ -52,71 +53,11 @@ pub(crate) fn pipeline() -> Result<()> {
             out: scratch.path().join(format!("{channel:?}.vsix")),
         };
         vsix.build()?;
-        walk(&root, &vsix, &scratch.path().join(format!("{channel:?}")))?;
+        let work = scratch.path().join(format!("{channel:?}"));
+        journey_pipeline_tasks::walk(&root, &vsix, &work, channel == Channel::Public)?;
     }
     say("journey pipeline: done");
     Ok(())
-}
-
-/// The installed tasks, one after the other, from the samples to a device on this machine.
-fn walk(root: &Path, vsix: &Vsix, work: &Path) -> Result<()> {
-    let sources = work.join("1/s");
-    fs::create_dir_all(&sources)?;
-    symlink(root.join("samples"), sources.join("samples"))?;
-    let agent = Agent { tasks: vsix.install(work)?, sources, work: work.to_owned() };
-    agent.start("ImportImages", &[("source", "samples/photos"), ("out", "dataset")], "variable=photos;")?;
-    agent.start("TrainModel", &[("dataset", "dataset"), ("out", "training")], "##vso[task.uploadsummary]")?;
-    let export = [("training", "training"), ("dataset", "dataset"), ("out", "model")];
-    agent.start("ExportModel", &export, "variable=modelDigest;")?;
-    let runtime = built(root, "release")?.join("mynah-runtime").display().to_string();
-    let build = [("model", "model"), ("out", "images"), ("runtime", runtime.as_str())];
-    agent.start("BuildModules", &build, "variable=imageDigest;")?;
-    let manifest = [("images", "images"), ("out", "deployment.json")];
-    agent.start("GenerateManifest", &manifest, "variable=manifestDigest;")?;
-    let deploy = [
-        ("manifest", "deployment.json"),
-        ("images", "images"),
-        ("frames", "samples/frames"),
-        ("target", "local"),
-        ("out", "device"),
-    ];
-    agent.start("DeployModules", &deploy, "variable=record;")?;
-    let record = fs::read(agent.sources.join("device").join(DeploymentRecord::FILE))?;
-    from_json::<DeploymentRecord>(&record)?;
-    say("six tasks under Node: from photos to a device");
-    Ok(())
-}
-
-/// What an agent gives a task.
-struct Agent {
-    tasks: Vec<(&'static str, PathBuf)>,
-    sources: PathBuf,
-    work: PathBuf,
-}
-
-impl Agent {
-    /// Starts a task with its inputs, which must end well and say `expected`.
-    fn start(&self, name: &str, inputs: &[(&str, &str)], expected: &str) -> Result<()> {
-        let (_, folder) = self.tasks.iter().find(|(task, _)| *task == name).context("no such task")?;
-        let mut command = Command::new(node());
-        command.arg(folder.join("index.js")).current_dir(&self.sources).env_clear();
-        command.env("PATH", "/usr/bin:/bin").env("TF_BUILD", "True");
-        command.env("SYSTEM_DEFAULTWORKINGDIRECTORY", &self.sources);
-        command.env("AGENT_TEMPDIRECTORY", self.work.join("_temp"));
-        command.env("AGENT_TOOLSDIRECTORY", self.work.join("_tool"));
-        for (input, value) in inputs {
-            command.env(format!("INPUT_{}", input.to_uppercase()), value);
-        }
-        let output = command.output().with_context(|| format!("cannot start {name}"))?;
-        let said = String::from_utf8_lossy(&output.stdout);
-        ensure!(
-            output.status.success() && said.contains(expected),
-            "{name}: {}\n{said}{}",
-            output.status,
-            String::from_utf8_lossy(&output.stderr)
-        );
-        Ok(())
-    }
 }
 
 /// Nothing is found in our pipelines, something in each broken one.

@@ -16,6 +16,7 @@ mod journey_device;
 mod journey_modules;
 mod journey_pipeline;
 mod journey_pipeline_run;
+mod journey_pipeline_tasks;
 mod journey_relay;
 mod judges;
 mod licences;
