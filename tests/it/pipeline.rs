@@ -134,6 +134,38 @@ fn a_deployment_runs_its_hooks_and_names_its_outputs_after_itself() {
 }
 
 #[test]
+fn deployments_in_turns_and_in_shares_are_named_and_left_out_if_asked() {
+    let root = pipeline(
+        "jobs:\n- deployment: turns\n  environment: {name: e, resourceType: virtualMachine}\n  strategy:\n    rolling:\n      maxParallel: 2\n      deploy:\n        steps: [{script: echo in turns}]\n\
+         - deployment: shares\n  environment: e.space\n  strategy:\n    canary:\n      increments: [10, 20]\n      deploy:\n        steps: [{script: echo in shares}]\n\
+         - job: a\n  steps: [{script: echo the rest}]\n",
+    );
+    let ran = try_out(root.path(), &[]);
+    assert_eq!(ran.code, Some(2), "{}", ran.stderr);
+    for text in [
+        "p.yml:6:7: error: the deployment job `turns` is `rolling`: it deploys in turns over the machines",
+        "p.yml:13:7: error: the deployment job `shares` is `canary`: it deploys in growing shares",
+        "only `runOnce` runs here",
+    ] {
+        assert!(ran.stdout.contains(text), "`{text}` is not in:\n{}", ran.stdout);
+    }
+    assert!(!root.path().join("out").exists());
+    let ran = try_out(root.path(), &["--skip"]).well();
+    assert!(ran.stderr.contains("the rest") && !ran.stderr.contains("in turns\n"), "{}", ran.stderr);
+
+    let root = pipeline("jobs:\n- deployment: d\n  environment: e\n  strategy: {runTwice: {}}\n");
+    let ran = try_out(root.path(), &[]).ill(2, &["must be mended"]);
+    assert!(
+        ran.stdout.contains("the strategy of a deployment has no `runTwice`; was `runOnce` meant?"),
+        "{}",
+        ran.stdout
+    );
+    let root = pipeline("jobs:\n- deployment: d\n  environment: e\n");
+    let ran = try_out(root.path(), &[]).ill(2, &["must be mended"]);
+    assert!(ran.stdout.contains("the deployment job `d` has no strategy"), "{}", ran.stdout);
+}
+
+#[test]
 fn copies_of_a_job_know_their_places() {
     let root = pipeline(
         "jobs:\n- job: p\n  strategy: {parallel: 3}\n  steps:\n  - script: echo part $(System.JobPositionInPhase) of $(System.TotalJobsInPhase)\n\

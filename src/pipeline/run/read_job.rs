@@ -111,12 +111,7 @@ impl Reader<'_> {
         let copies = if deployment { Copies::Once } else { self.copies(node) };
         let once = node.get("strategy").and_then(|strategy| strategy.get("runOnce"));
         if deployment && once.is_none() {
-            let at = node.get("strategy").unwrap_or(node);
-            self.cannot(
-                at,
-                format!("the deployment job `{name}` is not of `runOnce`"),
-                "only `runOnce` runs here",
-            );
+            self.other_strategy(node, &name);
         }
         // Steps are left out one by one; what was said until here concerns the job as a whole.
         let left_out = self.cannot.len() > before;
@@ -164,6 +159,27 @@ impl Reader<'_> {
         Copies::Matrix(
             legs.map(|(key, leg)| (key.text().unwrap_or_default().to_owned(), pairs(leg))).collect(),
         )
+    }
+
+    /// Tells of a deployment that is not of `runOnce`.
+    fn other_strategy(&mut self, node: &Node, name: &str) {
+        let Some(strategy) = node.get("strategy") else {
+            let known = "`runOnce`, `rolling` and `canary` are known; only `runOnce` runs here";
+            return self.wrong(node, format!("the deployment job `{name}` has no strategy"), known);
+        };
+        self.keys(strategy, "the strategy of a deployment", &["runOnce", "rolling", "canary"]);
+        for (kind, over) in [
+            ("rolling", "in turns over the machines of its environment"),
+            ("canary", "in growing shares of what runs in its environment"),
+        ] {
+            if let Some(at) = strategy.get(kind) {
+                self.cannot(
+                    at,
+                    format!("the deployment job `{name}` is `{kind}`: it deploys {over}"),
+                    "this machine knows nothing of an environment; only `runOnce` runs here",
+                );
+            }
+        }
     }
 
     fn deployment(&mut self, once: &Node) -> Phases {
