@@ -48,7 +48,10 @@ impl Diagnosis for StagingError {
             Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
                 Some("make room on the disk and run the same command again".into())
             }
-            Self::Io { .. } => None,
+            Self::Io { source, .. } => {
+                matches!(source.kind(), io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied)
+                    .then(|| "name a folder with `--out` that this user can write".into())
+            }
         }
     }
 }

@@ -315,6 +315,7 @@ impl Jobs<'_> {
         if wanted.is_empty() {
             return Ok(());
         }
+        self.store.hold()?;
         let folder = self.store.fetched();
         fs::create_dir_all(&folder).map_err(ImportError::io("make the folder", &folder))?;
         let counted = &Counted::new(self.monitor, "fetching photos", wanted.len());

@@ -98,6 +98,12 @@ pub enum ImportError {
         /// The output.
         out: PathBuf,
     },
+    /// Another import writes to the output, or did so since this one looked at it.
+    #[error("another import writes to `{out}`")]
+    Busy {
+        /// The output.
+        out: PathBuf,
+    },
     /// The output's `dataset.json` cannot be followed.
     #[error("the dataset in `{out}` cannot be brought up to date")]
     Previous {
@@ -149,7 +155,9 @@ impl Diagnosis for ImportError {
         match self {
             Self::Cancelled(_) => FaultKind::Cancelled,
             Self::Blob(error) => error.kind(),
-            Self::Io { .. } | Self::Changed { .. } | Self::Sheet { .. } => FaultKind::Failed,
+            Self::Io { .. } | Self::Busy { .. } | Self::Changed { .. } | Self::Sheet { .. } => {
+                FaultKind::Failed
+            }
             _ => FaultKind::BadInput,
         }
     }
@@ -164,6 +172,7 @@ impl Diagnosis for ImportError {
                     "free some space and run the import again; what it has copied is kept"
                 }
                 io::ErrorKind::PermissionDenied => "check who may read and write there",
+                io::ErrorKind::ReadOnlyFilesystem => "name a folder with `--out` that can be written",
                 _ => return None,
             },
             Self::Source { .. } => "--source takes a folder that holds one folder of photos for each label",
@@ -182,6 +191,9 @@ impl Diagnosis for ImportError {
             Self::Overlap { .. } => "give --out a folder outside --source",
             Self::Foreign { .. } => {
                 "give --out a new or empty folder, so that nothing of yours gets mixed up"
+            }
+            Self::Busy { .. } => {
+                "run this one again when the other has ended, or give each job an --out of its own"
             }
             Self::Previous { .. } => "give --out another folder, or remove this one to import from the start",
         };

@@ -177,7 +177,7 @@ fn make(
         .filter(|candidate| !candidate.path.as_os_str().is_empty())
         .map(|candidate| (candidate.source, candidate.path))
         .collect();
-    store.begin()?;
+    store.begin(previous)?;
     let copied = copy(store, &dataset, &paths, monitor)?;
     let sheets = render_sheets(store, &dataset, previous, &thumbnails, &request.limits, monitor)?;
     // A sheet that is out of date goes before the record changes and comes after: whenever this process dies,

@@ -4,9 +4,10 @@
 //! names is removed only after it stands. So a process that dies at any moment leaves a valid dataset.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use mynah_contracts::{Artifact as _, Dataset, Photo, Sha256Digest, from_json, write_json};
 use tempfile::{NamedTempFile, TempPath};
@@ -27,6 +28,8 @@ const FETCHED: &str = ".mynah-import-fetched";
 /// A dataset's folder that may be written to.
 pub(super) struct Store {
     out: PathBuf,
+    /// The folder itself, locked; nothing is kept in it for that.
+    held: OnceLock<File>,
 }
 
 impl Store {
@@ -42,7 +45,7 @@ impl Store {
                 return Err(ImportError::Overlap { source_folder: source, out: out.to_path_buf() });
             }
         }
-        let store = Self { out: out.to_path_buf() };
+        let store = Self { out: out.to_path_buf(), held: OnceLock::new() };
         if out.exists()
             && !out.join(DATASET_FILE).exists()
             && !store.all_files()?.iter().all(|file| file.kind != Kind::Foreign)
@@ -64,9 +67,33 @@ impl Store {
         }
     }
 
-    /// Makes the folder, and clears what a killed import left under temporary names.
-    pub(super) fn begin(&self) -> Result<(), ImportError> {
+    /// Makes the folder and keeps other imports out of it until this one has ended, however it ends. They would take
+    /// each other's temporary files for leftovers.
+    pub(super) fn hold(&self) -> Result<(), ImportError> {
+        if self.held.get().is_some() {
+            return Ok(());
+        }
         make_folder(&self.out)?;
+        let folder = File::open(&self.out).map_err(ImportError::io("open", &self.out))?;
+        match folder.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(ImportError::Busy { out: self.out.clone() }),
+            // Some file systems of the network know no locks; nothing is lost but this check.
+            Err(TryLockError::Error(error)) => {
+                tracing::debug!("`{}` cannot be locked: {error}", self.out.display());
+            }
+        }
+        self.held.get_or_init(|| folder);
+        Ok(())
+    }
+
+    /// Makes the folder, and clears what a killed import left under temporary names. `previous` is what its record said
+    /// when this import was planned.
+    pub(super) fn begin(&self, previous: Option<&Dataset>) -> Result<(), ImportError> {
+        self.hold()?;
+        if self.previous()?.as_ref() != previous {
+            return Err(ImportError::Busy { out: self.out.clone() });
+        }
         for file in self.all_files()?.iter().filter(|file| file.kind == Kind::Temporary) {
             remove(&file.path)?;
         }
@@ -323,7 +350,7 @@ mod tests {
         fs::write(out.join("apple/0123456789abcdef.jpg"), "left by a killed import").unwrap();
         fs::write(out.join("apple/.mynah-import-x"), "half").unwrap();
         let store = Store::open(Some(&source), &out).unwrap();
-        store.begin().unwrap();
+        store.begin(None).unwrap();
         assert!(!out.join("apple/.mynah-import-x").exists());
         fs::write(out.join("apple/diary.txt"), "mine").unwrap();
         assert!(matches!(Store::open(Some(&source), &out), Err(ImportError::Foreign { .. })));

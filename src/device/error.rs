@@ -164,6 +164,14 @@ impl Diagnosis for DeviceError {
 
     fn hint(&self) -> Option<String> {
         let hint = match self {
+            Self::Io { source, .. }
+                if matches!(
+                    source.kind(),
+                    io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied
+                ) =>
+            {
+                "name a folder with `--out` that this user can write"
+            }
             Self::Foreign(_) => "choose an empty folder, so that nothing of yours is replaced",
             Self::Busy(_) => "wait until it has ended, or choose another folder",
             Self::NoFrames(_) => "give --frames a folder with pictures the device is to look at",

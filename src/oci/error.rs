@@ -140,6 +140,9 @@ impl Diagnosis for OciError {
             Self::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 "give this user access to the folder, or choose another one"
             }
+            Self::Io { source, .. } if source.kind() == io::ErrorKind::ReadOnlyFilesystem => {
+                "choose a folder that can be written"
+            }
             Self::NotALayout(_) => "choose an empty folder, so that nothing of yours is replaced",
             Self::MissingBlob { .. } | Self::Corrupt { .. } => "run build-modules again: it mends the layout",
             Self::ChangedFile { .. } => "run the step that wrote it again, or restore the file",

@@ -22,5 +22,6 @@ mod pipeline;
 mod registry;
 mod relay;
 mod shards;
+mod shared_agent;
 mod trigger;
 mod walk;
