@@ -192,32 +192,13 @@ impl Vsix {
             .file_names()
             .map(|name| name.map(std::borrow::Cow::into_owned))
             .collect::<Result<_, _>>()?;
-        let mut wanted: BTreeSet<String> = [
-            "[Content_Types].xml",
-            "extension.vsixmanifest",
-            "extension.vsomanifest",
-            "LICENSE.txt",
-            "icon.png",
-            "overview.md",
-            "sbom.cdx.json",
-            "third-party-licenses.txt",
-        ]
-        .map(str::to_owned)
-        .into();
+        let wanted = self.wanted()?;
+        let missing: Vec<_> = wanted.difference(&names).collect();
+        ensure!(missing.is_empty(), "the extension lacks {missing:?}");
+        let foreign: Vec<_> = names.difference(&wanted).filter(|name| !name.ends_with('/')).collect();
+        ensure!(foreign.is_empty(), "the extension holds {foreign:?}, which do not belong there");
         for task in Task::all()? {
             let folder = format!("tasks/{}", task.task());
-            for file in ["task.json", "icon.png", "index.js", "LICENSE.txt"] {
-                wanted.insert(format!("{folder}/{file}"));
-            }
-            if task.task() == "TrainModel" {
-                wanted.extend([format!("{folder}/{BACKBONE}"), format!("{folder}/models/LICENSE.txt")]);
-            }
-            for &platform in &self.platforms {
-                let (node_name, tasks) = carried(platform);
-                if tasks.contains(&task.task()) {
-                    wanted.insert(format!("{folder}/bin/{node_name}/{}.br", task.program()));
-                }
-            }
             let definition: Value =
                 serde_json::from_str(&text(&mut archive, &format!("{folder}/task.json"))?)?;
             ensure!(
@@ -225,10 +206,6 @@ impl Vsix {
                 "{folder}/task.json is not what the step declares"
             );
         }
-        let missing: Vec<_> = wanted.difference(&names).collect();
-        ensure!(missing.is_empty(), "the extension lacks {missing:?}");
-        let foreign: Vec<_> = names.difference(&wanted).filter(|name| !name.ends_with('/')).collect();
-        ensure!(foreign.is_empty(), "the extension holds {foreign:?}, which do not belong there");
         let identity = text(&mut archive, "extension.vsixmanifest")?;
         ensure!(
             identity.contains(&format!("Version=\"{}\"", env!("CARGO_PKG_VERSION"))),
@@ -256,6 +233,38 @@ impl Vsix {
             bail!("the extension is {bytes} bytes, many servers take {MAX_BYTES} at most");
         }
         Ok(())
+    }
+
+    /// The files that belong into it.
+    fn wanted(&self) -> Result<BTreeSet<String>> {
+        let mut wanted: BTreeSet<String> = [
+            "[Content_Types].xml",
+            "extension.vsixmanifest",
+            "extension.vsomanifest",
+            "LICENSE.txt",
+            "icon.png",
+            "overview.md",
+            "sbom.cdx.json",
+            "third-party-licenses.txt",
+        ]
+        .map(str::to_owned)
+        .into();
+        for task in Task::all()? {
+            let folder = format!("tasks/{}", task.task());
+            for file in ["task.json", "icon.png", "index.js", "LICENSE.txt"] {
+                wanted.insert(format!("{folder}/{file}"));
+            }
+            if task.task() == "TrainModel" {
+                wanted.extend([format!("{folder}/{BACKBONE}"), format!("{folder}/models/LICENSE.txt")]);
+            }
+            for &platform in &self.platforms {
+                let (node_name, tasks) = carried(platform);
+                if tasks.contains(&task.task()) {
+                    wanted.insert(format!("{folder}/bin/{node_name}/{}.br", task.program()));
+                }
+            }
+        }
+        Ok(wanted)
     }
 
     /// Unpacks the tasks as an agent does, each into `<work>/_tasks/<name>_<id>/<version>`, without execute bits.
@@ -312,6 +321,9 @@ pub(crate) fn tool(name: &str) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+    use std::io::Write as _;
+
     use super::*;
 
     #[test]
@@ -331,5 +343,58 @@ mod tests {
             let inside = shim.contains(&format!("const INSIDE = {{ {}: 'TrainModel' }};", task.task()));
             assert!(carried.contains(&task.task()) != inside, "{}", task.task());
         }
+    }
+
+    /// An extension with nothing in its files but what is looked at, changed by `change` before it is checked.
+    fn checked(quick: bool, change: impl FnOnce(&mut BTreeMap<String, Vec<u8>>)) -> Result<()> {
+        let folder = tempfile::tempdir().unwrap();
+        let mut vsix = Vsix::parse(&["linux/amd64"]).unwrap();
+        (vsix.quick, vsix.out) = (quick, folder.path().join("it.vsix"));
+        let mut files: BTreeMap<String, Vec<u8>> =
+            vsix.wanted().unwrap().into_iter().map(|name| (name, Vec::new())).collect();
+        for task in Task::all().unwrap() {
+            let definition = task.definition(Channel::Public).unwrap();
+            files.insert(format!("tasks/{}/task.json", task.task()), definition.to_string().into_bytes());
+        }
+        let version = format!("<Identity Version=\"{}\"/>", env!("CARGO_PKG_VERSION"));
+        files.insert("extension.vsixmanifest".to_owned(), version.into_bytes());
+        change(&mut files);
+        let mut archive = zip::ZipWriter::new(fs::File::create(&vsix.out).unwrap());
+        let stored =
+            zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
+        for (name, bytes) in files {
+            archive.start_file(name, stored).unwrap();
+            archive.write_all(&bytes).unwrap();
+        }
+        archive.finish().unwrap();
+        vsix.check()
+    }
+
+    #[test]
+    fn an_extension_that_is_not_whole_or_too_large_is_refused() {
+        let program = "tasks/TrainModel/bin/linux-x64/train-model.br";
+        checked(false, |_| ()).unwrap();
+        let why = |quick, change: &dyn Fn(&mut BTreeMap<String, Vec<u8>>)| {
+            checked(quick, |files| change(files)).unwrap_err().to_string()
+        };
+        assert!(why(true, &|files| drop(files.remove(program))).contains("lacks [\"tasks/TrainModel/bin"));
+        let foreign = |files: &mut BTreeMap<_, _>| drop(files.insert("tasks/.env".into(), Vec::new()));
+        assert!(why(true, &foreign).contains("do not belong there"));
+        let declared = |files: &mut BTreeMap<String, Vec<u8>>| {
+            let definition = files.get_mut("tasks/TrainModel/task.json").unwrap();
+            let text = String::from_utf8(definition.clone()).unwrap();
+            *definition = text.replace("minAccuracy", "minimum").into_bytes();
+        };
+        assert!(why(true, &declared).contains("not what the step declares"));
+        let large = |files: &mut BTreeMap<String, Vec<u8>>| {
+            files.insert("overview.md".into(), vec![b' '; MAX_REST as usize]);
+        };
+        assert!(why(true, &large).contains("all but the programs is"));
+        let heavy = |files: &mut BTreeMap<String, Vec<u8>>| {
+            files.insert(program.into(), vec![0; MAX_BYTES as usize]);
+        };
+        assert!(why(false, &heavy).contains("many servers take"));
+        // A quick build's programs are larger than those that ship.
+        checked(true, |files| heavy(files)).unwrap();
     }
 }
