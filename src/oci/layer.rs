@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read as _, Write};
 use std::path::{Path, PathBuf};
 
 use mynah_contracts::{Hasher, Sha256Digest};
@@ -14,6 +14,16 @@ use mynah_contracts::{Hasher, Sha256Digest};
 use super::OciError;
 use super::entry_path::EntryPath;
 use super::gzip::Gzip;
+
+/// How much of a file is read at once.
+const PIECE_BYTES: usize = 1 << 20;
+
+/// What a tar archive is made of.
+const TAR_BLOCK: usize = 512;
+
+/// What decides the archive's bytes beside what the layer holds. Whatever changes them must change this: layers are
+/// kept under it from one run to the next.
+const ARCHIVE: &[u8] = b"tar-1";
 
 /// The content of one layer.
 #[derive(Clone)]
@@ -138,6 +148,52 @@ impl Layer {
         self.entries.insert(place, Entry { kind: EntryKind::Symlink(target), mode: 0o777, owner });
     }
 
+    /// A digest that stands for the archive without reading a file, where it is known of every file what it must
+    /// hold: layers with the same one have the same archive.
+    pub(crate) fn recipe(&self) -> Option<Sha256Digest> {
+        let mut recipe = Hasher::new();
+        // Each with its length, so that no two layers are told in the same bytes.
+        let mut tell = |bytes: &[u8]| {
+            recipe.update(&(bytes.len() as u64).to_le_bytes());
+            recipe.update(bytes);
+        };
+        tell(ARCHIVE);
+        tell(&self.mtime.to_le_bytes());
+        for (path, Entry { kind, mode, owner }) in &self.entries {
+            tell(path.to_string().as_bytes());
+            tell([*mode, owner.uid, owner.gid].map(u32::to_le_bytes).as_flattened());
+            match kind {
+                EntryKind::Folder => tell(b"folder"),
+                EntryKind::Symlink(target) => {
+                    tell(b"link");
+                    tell(target.as_bytes());
+                }
+                EntryKind::File(Source::Bytes(bytes)) => {
+                    tell(b"file");
+                    tell(Sha256Digest::of(bytes).as_bytes());
+                }
+                EntryKind::File(Source::File { expected, .. }) => {
+                    tell(b"file");
+                    tell((*expected)?.as_bytes());
+                }
+            }
+        }
+        Some(recipe.finish())
+    }
+
+    /// Reads the files of which it is known what they must hold.
+    ///
+    /// # Errors
+    /// When one cannot be read, or is not the one expected.
+    pub(crate) fn check(&self) -> Result<(), OciError> {
+        for Entry { kind, .. } in self.entries.values() {
+            if let EntryKind::File(Source::File { path, expected: Some(expected) }) = kind {
+                Watched::open(path, Some(*expected))?.copy(&mut io::sink(), path)?;
+            }
+        }
+        Ok(())
+    }
+
     /// The SHA-256 of the tar archive, without compressing it.
     ///
     /// # Errors
@@ -152,13 +208,13 @@ impl Layer {
     /// # Errors
     /// When a file cannot be read, is not the one expected or changes meanwhile, or `out` refuses; `at`
     /// names `out` in that error.
-    pub fn write(&self, out: impl Write, at: &Path) -> Result<WrittenLayer, OciError> {
+    pub fn write(&self, out: impl Write + Send, at: &Path) -> Result<WrittenLayer, OciError> {
         let gzip = Gzip::new(out).map_err(OciError::io("write", at))?;
         let written = self.archive(gzip, at)?.finish().map_err(OciError::io("write", at))?;
         Ok(WrittenLayer { diff_id: written.content, digest: written.digest, size: written.size })
     }
 
-    fn archive<W: Write>(&self, out: W, at: &Path) -> Result<W, OciError> {
+    fn archive<W: Write + Send>(&self, out: W, at: &Path) -> Result<W, OciError> {
         let mut archive = tar::Builder::new(out);
         let refused = || OciError::io("write", at);
         for (path, Entry { kind, mode, owner }) in &self.entries {
@@ -177,11 +233,16 @@ impl Layer {
                     archive.append_data(&mut header, path.to_string(), bytes.as_slice()).map_err(refused())?;
                 }
                 EntryKind::File(Source::File { path: file, expected }) => {
-                    let mut opened = Watched::open(file, *expected)?;
-                    let mut header = header(tar::EntryType::Regular, opened.left);
-                    let appended = archive.append_data(&mut header, path.to_string(), &mut opened);
-                    opened.finish(file, *expected)?;
-                    appended.map_err(refused())?;
+                    let opened = Watched::open(file, *expected)?;
+                    let size = opened.left;
+                    let mut header = header(tar::EntryType::Regular, size);
+                    // The header alone: what follows it is written in larger pieces than the archive's own.
+                    archive.append_data(&mut header, path.to_string(), io::empty()).map_err(refused())?;
+                    opened.copy(archive.get_mut(), at)?;
+                    let over = (size % TAR_BLOCK as u64) as usize;
+                    let padding = [0; TAR_BLOCK];
+                    let padding = padding.get(over..).filter(|_| over > 0).unwrap_or_default();
+                    archive.get_mut().write_all(padding).map_err(refused())?;
                 }
             }
         }
@@ -201,72 +262,57 @@ impl Layer {
 }
 
 /// A file read once: exactly as long as it said, its digest taken on the way.
-struct Watched {
+struct Watched<'a> {
+    path: &'a Path,
     file: File,
-    /// Only where there is a digest to compare with.
-    hasher: Option<Hasher>,
+    expected: Option<Sha256Digest>,
     left: u64,
-    failed: Option<io::Error>,
 }
 
-impl Watched {
-    fn open(path: &Path, expected: Option<Sha256Digest>) -> Result<Self, OciError> {
+impl<'a> Watched<'a> {
+    fn open(path: &'a Path, expected: Option<Sha256Digest>) -> Result<Self, OciError> {
         let file = File::open(path).map_err(OciError::io("read", path))?;
         let metadata = file.metadata().map_err(OciError::io("read", path))?;
         if !metadata.is_file() {
             let source = io::Error::new(io::ErrorKind::InvalidInput, "not a regular file");
             return Err(OciError::io("read", path)(source));
         }
-        let hasher = expected.map(|_| Hasher::new());
-        Ok(Self { file, hasher, left: metadata.len(), failed: None })
+        Ok(Self { path, file, expected, left: metadata.len() })
     }
 
-    fn fail(&mut self, kind: io::ErrorKind, what: &'static str) -> io::Error {
-        self.failed = Some(io::Error::new(kind, what));
-        io::Error::new(kind, what)
-    }
-
-    /// Says whether the file was what it should be; called after reading.
-    fn finish(mut self, path: &Path, expected: Option<Sha256Digest>) -> Result<(), OciError> {
-        if let Some(source) = self.failed.take() {
-            return Err(OciError::io("read", path)(source));
+    /// Copies it to `out`, which errors call `at`, and says whether it was what it should be.
+    fn copy(mut self, out: &mut (impl Write + Send), at: &Path) -> Result<(), OciError> {
+        let mut hasher = Hasher::new();
+        let size = PIECE_BYTES.min(usize::try_from(self.left).unwrap_or(PIECE_BYTES));
+        let mut buffer = vec![0; size];
+        while self.left > 0 {
+            let want = buffer.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
+            let Some(target) = buffer.get_mut(..want) else { break };
+            let count = self.file.read(target).map_err(OciError::io("read", self.path))?;
+            if count == 0 {
+                return Err(self.changed(io::ErrorKind::UnexpectedEof, "it shrank while being read"));
+            }
+            self.left -= count as u64;
+            let piece = target.get(..count).unwrap_or_default();
+            // Only where there is a digest to compare with.
+            let digest = || self.expected.map(|_| hasher.update(piece));
+            let (_, written) = rayon::join(digest, || out.write_all(piece));
+            written.map_err(OciError::io("write", at))?;
         }
-        // A short read means that the output refused; that error is the one to tell.
-        let (Some(hasher), Some(expected), 0) = (self.hasher, expected, self.left) else { return Ok(()) };
+        if self.file.read(&mut [0; 1]).map_err(OciError::io("read", self.path))? > 0 {
+            return Err(self.changed(io::ErrorKind::InvalidData, "it grew while being read"));
+        }
         let found = hasher.finish();
-        if found == expected {
-            return Ok(());
+        match self.expected {
+            Some(expected) if found != expected => {
+                Err(OciError::ChangedFile { path: self.path.to_owned(), expected, found })
+            }
+            _ => Ok(()),
         }
-        Err(OciError::ChangedFile { path: path.to_owned(), expected, found })
     }
-}
 
-impl Read for Watched {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.left == 0 {
-            let mut more = [0u8; 1];
-            return match self.file.read(&mut more) {
-                Ok(0) => Ok(0),
-                Ok(_) => Err(self.fail(io::ErrorKind::InvalidData, "it grew while being read")),
-                Err(error) => Err(self.fail(error.kind(), "reading failed")),
-            };
-        }
-        let want = buffer.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
-        let Some(target) = buffer.get_mut(..want) else { return Ok(0) };
-        match self.file.read(target) {
-            Ok(0) if want > 0 => Err(self.fail(io::ErrorKind::UnexpectedEof, "it shrank while being read")),
-            Ok(count) => {
-                if let Some(hasher) = &mut self.hasher {
-                    hasher.update(buffer.get(..count).unwrap_or_default());
-                }
-                self.left -= count as u64;
-                Ok(count)
-            }
-            Err(error) => {
-                self.failed = Some(io::Error::new(error.kind(), error.to_string()));
-                Err(error)
-            }
-        }
+    fn changed(&self, kind: io::ErrorKind, how: &'static str) -> OciError {
+        OciError::io("read", self.path)(io::Error::new(kind, how))
     }
 }
 
@@ -337,19 +383,65 @@ mod tests {
         let file = folder.path().join("model.onnx");
         for (changed, problem) in [(&b"weights and more"[..], "it grew"), (b"wei", "it shrank")] {
             std::fs::write(&file, b"weights").unwrap();
-            let mut watched = Watched::open(&file, None).unwrap();
+            let watched = Watched::open(&file, None).unwrap();
             std::fs::write(&file, changed).unwrap();
-            io::copy(&mut watched, &mut io::sink()).unwrap_err();
-            let error = mynah_contracts::error_chain(&watched.finish(&file, None).unwrap_err());
+            let error = watched.copy(&mut io::sink(), Path::new("memory")).unwrap_err();
+            let error = mynah_contracts::error_chain(&error);
             assert!(error.contains("model.onnx") && error.contains(problem), "{error}");
         }
         // As long as before, but other bytes: where an artifact names the digest.
         std::fs::write(&file, b"weights").unwrap();
         let expected = Some(Sha256Digest::of(b"weights"));
-        let mut watched = Watched::open(&file, expected).unwrap();
+        let watched = Watched::open(&file, expected).unwrap();
         std::fs::write(&file, b"Weights").unwrap();
-        io::copy(&mut watched, &mut io::sink()).unwrap();
-        assert!(matches!(watched.finish(&file, expected), Err(OciError::ChangedFile { .. })));
+        let error = watched.copy(&mut io::sink(), Path::new("memory")).unwrap_err();
+        assert!(matches!(error, OciError::ChangedFile { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_recipe_stands_for_the_archive() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("a file");
+        std::fs::write(&file, b"content").unwrap();
+        let with = |path: &str, mode, uid, expected: Option<&[u8]>, mtime| {
+            let mut layer = Layer::new(Owner { uid, gid: 0 }, mtime);
+            let expected = expected.map(Sha256Digest::of);
+            layer.add_file(path, mode, Source::File { path: file.clone(), expected }).unwrap();
+            layer.recipe()
+        };
+        let recipe = with("a", 0o644, 0, Some(b"content"), 0);
+        assert_eq!(with("a", 0o644, 0, Some(b"content"), 0), recipe);
+        // Bytes in memory and in a file make the same archive.
+        let mut same = Layer::new(Owner::ROOT, 0);
+        same.add_file("a", 0o644, Source::Bytes(b"content".to_vec())).unwrap();
+        assert_eq!(same.recipe(), recipe);
+        same.put_symlink(EntryPath::parse(b"link").unwrap(), "a".into(), Owner::ROOT);
+        let others = [
+            same.recipe(),
+            with("b", 0o644, 0, Some(b"content"), 0),
+            with("a", 0o600, 0, Some(b"content"), 0),
+            with("a", 0o644, 1, Some(b"content"), 0),
+            with("a", 0o644, 0, Some(b"other"), 0),
+            with("a", 0o644, 0, Some(b"content"), 1),
+        ];
+        assert!(others.iter().all(|other| other.is_some() && *other != recipe), "{others:?}");
+        assert_eq!(with("a", 0o644, 0, None, 0), None, "what a file holds is not known unread");
+    }
+
+    #[test]
+    fn the_archive_of_large_files_is_as_the_format_has_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("a file");
+        for size in [0, 1, TAR_BLOCK - 1, TAR_BLOCK, TAR_BLOCK + 1, PIECE_BYTES, 2 * PIECE_BYTES + 700] {
+            let content: Vec<u8> = (0..size).map(|at| (at % 251) as u8).collect();
+            std::fs::write(&file, &content).unwrap();
+            let (mut read, mut kept) = (Layer::new(Owner::ROOT, 0), Layer::new(Owner::ROOT, 0));
+            let expected = Some(Sha256Digest::of(&content));
+            read.add_file("a", 0o644, Source::File { path: file.clone(), expected }).unwrap();
+            read.check().unwrap();
+            kept.add_file("a", 0o644, Source::Bytes(content)).unwrap();
+            assert_eq!(written(&read).1, written(&kept).1, "{size}");
+        }
     }
 
     #[test]

@@ -2,12 +2,12 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `layers/<settings>/<diff_id>.json` | the descriptor that compressing this archive gave |
+//! | `layers/<settings>/<key>.json` | what writing this layer gave: the archive's digest, the blob's descriptor |
 //! | `layers/blobs/<digest>` | the compressed archive |
 //!
-//! Hashing an archive costs a small part of compressing it. A blob is believed only after its digest is
-//! checked; what is damaged is as good as absent. A cache that cannot be written costs time, never the
-//! build. The folder may be deleted at any time.
+//! A layer's key is its recipe, where it is known what its files must hold, else the digest of its archive: hashing
+//! costs a small part of compressing. A blob is believed only after its digest is checked; what is damaged is as
+//! good as absent. A cache that cannot be written costs time, never the build. The folder may be deleted at any time.
 
 use std::fs::{self, File};
 use std::io;
@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use mynah_contracts::{Hasher, Sha256Digest};
+use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 
 use super::OciError;
@@ -23,6 +24,35 @@ use super::spec::{Descriptor, canonical};
 
 /// Above this, the layers that were not used for longest are removed.
 const MAX_BYTES: u64 = 2 << 30;
+
+/// What writing a layer gave.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Kept {
+    /// The SHA-256 of the archive.
+    pub(crate) diff_id: Sha256Digest,
+    /// The compressed archive.
+    pub(crate) blob: Descriptor,
+}
+
+/// A record as it is on disk.
+#[derive(Serialize, Deserialize)]
+struct Record {
+    kept: Kept,
+    /// The digest of `kept`: nothing else would tell a damaged `diff_id` from a true one.
+    seal: Sha256Digest,
+}
+
+impl Record {
+    fn of(kept: &Kept) -> Self {
+        Self { kept: kept.clone(), seal: Sha256Digest::of(&canonical(kept)) }
+    }
+
+    fn read(path: &Path) -> Option<Kept> {
+        let Self { kept, seal } = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
+        (seal == Sha256Digest::of(&canonical(&kept))).then_some(kept)
+    }
+}
 
 /// A folder with compressed layers.
 #[derive(Clone, Debug)]
@@ -38,10 +68,9 @@ impl LayerCache {
         Self { records: layers.join(gzip::SETTINGS), blobs: layers.join("blobs") }
     }
 
-    /// What compressing the archive `diff_id` gave before.
-    pub(crate) fn find(&self, diff_id: Sha256Digest) -> Option<Descriptor> {
-        let record = fs::read(self.record(diff_id)).ok()?;
-        serde_json::from_slice(&record).ok()
+    /// What writing the layer with this key gave before.
+    pub(crate) fn find(&self, key: Sha256Digest) -> Option<Kept> {
+        Record::read(&self.record(key))
     }
 
     /// Puts the blob into the temporary file `into`, if it is here and whole.
@@ -68,9 +97,9 @@ impl LayerCache {
         Ok(whole)
     }
 
-    /// Keeps the blob in the file `at`, which is what compressing the archive `diff_id` gave.
-    pub(crate) fn keep(&self, diff_id: Sha256Digest, blob: &Descriptor, at: &Path) {
-        if let Err(error) = self.try_keep(diff_id, blob, at) {
+    /// Keeps the blob in the file `at`, which is what writing the layer with this key gave.
+    pub(crate) fn keep(&self, key: Sha256Digest, kept: &Kept, at: &Path) {
+        if let Err(error) = self.try_keep(key, kept, at) {
             tracing::warn!(
                 "the layer is not kept for the next run: {}",
                 mynah_contracts::error_chain(&error)
@@ -78,8 +107,8 @@ impl LayerCache {
         }
     }
 
-    fn try_keep(&self, diff_id: Sha256Digest, blob: &Descriptor, at: &Path) -> Result<(), OciError> {
-        let place = self.blob(blob.digest);
+    fn try_keep(&self, key: Sha256Digest, kept: &Kept, at: &Path) -> Result<(), OciError> {
+        let place = self.blob(kept.blob.digest);
         fs::create_dir_all(&self.blobs).map_err(OciError::io("write", &self.blobs))?;
         fs::create_dir_all(&self.records).map_err(OciError::io("write", &self.records))?;
         let folder = tempfile::Builder::new()
@@ -93,8 +122,8 @@ impl LayerCache {
         }
         fs::rename(&copy, &place).map_err(OciError::io("write", &place))?;
         let record = folder.path().join("record");
-        fs::write(&record, canonical(blob)).map_err(OciError::io("write", &record))?;
-        let place = self.record(diff_id);
+        fs::write(&record, canonical(&Record::of(kept))).map_err(OciError::io("write", &record))?;
+        let place = self.record(key);
         fs::rename(&record, &place).map_err(OciError::io("write", &place))?;
         self.tidy(MAX_BYTES).map_err(OciError::io("tidy", &self.blobs))
     }
@@ -126,17 +155,15 @@ impl LayerCache {
         }
         for entry in fs::read_dir(&self.records)? {
             let path = entry?.path();
-            let blob =
-                fs::read(&path).ok().and_then(|record| serde_json::from_slice::<Descriptor>(&record).ok());
-            if !blob.is_some_and(|blob| self.blob(blob.digest).is_file()) {
+            if !Record::read(&path).is_some_and(|kept| self.blob(kept.blob.digest).is_file()) {
                 let _ = fs::remove_file(path);
             }
         }
         Ok(())
     }
 
-    fn record(&self, diff_id: Sha256Digest) -> PathBuf {
-        self.records.join(format!("{}.json", diff_id.hex()))
+    fn record(&self, key: Sha256Digest) -> PathBuf {
+        self.records.join(format!("{}.json", key.hex()))
     }
 
     fn blob(&self, digest: Sha256Digest) -> PathBuf {
@@ -187,7 +214,8 @@ mod tests {
             let _ = fs::remove_file(&file);
             fs::write(&file, content).unwrap();
             let blob = Descriptor::of(media_type::LAYER, content);
-            self.cache.keep(Sha256Digest::of(b"archive"), &blob, &file);
+            let diff_id = Sha256Digest::of(b"archive");
+            self.cache.keep(diff_id, &Kept { diff_id, blob: blob.clone() }, &file);
             blob
         }
 
@@ -198,11 +226,12 @@ mod tests {
     }
 
     #[test]
-    fn what_was_kept_is_found_by_the_archive_s_digest() {
+    fn what_was_kept_is_found_by_its_key() {
         let bench = Bench::new();
         assert_eq!(bench.cache.find(Sha256Digest::of(b"archive")), None);
         let blob = bench.keep(b"compressed");
-        assert_eq!(bench.cache.find(Sha256Digest::of(b"archive")), Some(blob.clone()));
+        let kept = bench.cache.find(Sha256Digest::of(b"archive")).unwrap();
+        assert_eq!((kept.diff_id, &kept.blob), (Sha256Digest::of(b"archive"), &blob));
         assert_eq!(bench.fetch(&blob).unwrap(), b"compressed");
         assert_eq!(bench.cache.find(Sha256Digest::of(b"other")), None);
     }
@@ -219,8 +248,14 @@ mod tests {
         }
         bench.keep(b"compressed");
         assert_eq!(bench.fetch(&blob).unwrap(), b"compressed");
-        fs::write(bench.cache.record(Sha256Digest::of(b"archive")), b"{").unwrap();
-        assert_eq!(bench.cache.find(Sha256Digest::of(b"archive")), None);
+        let record = bench.cache.record(Sha256Digest::of(b"archive"));
+        let whole = fs::read_to_string(&record).unwrap();
+        let other = whole.replace(&Sha256Digest::of(b"archive").hex(), &Sha256Digest::of(b"other").hex());
+        assert_ne!(other, whole);
+        for damaged in ["{", "", other.as_str()] {
+            fs::write(&record, damaged).unwrap();
+            assert_eq!(bench.cache.find(Sha256Digest::of(b"archive")), None, "{damaged}");
+        }
     }
 
     #[test]

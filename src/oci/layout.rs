@@ -17,7 +17,7 @@ use tempfile::NamedTempFile;
 use super::OciError;
 use super::base::layer_media_type;
 use super::layer::{Layer, WrittenLayer};
-use super::layer_cache::LayerCache;
+use super::layer_cache::{Kept, LayerCache};
 use super::spec::{
     Descriptor, ImageConfig, Index, LayoutMarker, Manifest, PlatformFields, annotation, canonical, media_type,
 };
@@ -104,20 +104,24 @@ impl LayoutWriter {
         layer: &Layer,
         cache: &LayerCache,
     ) -> Result<(Descriptor, WrittenLayer, bool), OciError> {
-        let diff_id = layer.diff_id()?;
-        let of = |blob: &Descriptor| WrittenLayer { diff_id, digest: blob.digest, size: blob.size };
+        let recipe = layer.recipe();
+        let key = recipe.map_or_else(|| layer.diff_id(), Ok)?;
         let temporary = self.temporary()?;
-        if let Some(known) = cache.find(diff_id) {
-            if self.holds(&known)? {
-                return Ok((known.clone(), of(&known), false));
-            }
-            if cache.fetch(&known, &temporary)? {
-                persist(temporary, &self.place(&known))?;
-                return Ok((known.clone(), of(&known), true));
+        if let Some(Kept { diff_id, blob }) = cache.find(key) {
+            // The archive's digest was taken of the files; a recipe promises what they hold.
+            let check = || if recipe.is_some() { layer.check() } else { Ok(()) };
+            let (checked, there) = rayon::join(check, || self.holds(&blob));
+            let there = checked.and(there)?;
+            if there || cache.fetch(&blob, &temporary)? {
+                if !there {
+                    persist(temporary, &self.place(&blob))?;
+                }
+                let written = WrittenLayer { diff_id, digest: blob.digest, size: blob.size };
+                return Ok((blob, written, !there));
             }
         }
         let written = layer.write(temporary.as_file(), &self.blobs)?;
-        if written.diff_id != diff_id {
+        if recipe.is_none() && written.diff_id != key {
             return Err(OciError::ChangedMeanwhile);
         }
         let blob = Descriptor::new(media_type::LAYER, written.digest, written.size);
@@ -126,7 +130,7 @@ impl LayoutWriter {
         if new {
             persist(temporary, &place)?;
         }
-        cache.keep(diff_id, &blob, &place);
+        cache.keep(key, &Kept { diff_id: written.diff_id, blob: blob.clone() }, &place);
         Ok((blob, written, new))
     }
 

@@ -9,6 +9,7 @@ use mynah_testkit::{edit_card, tiny_labels, tiny_model_package, tiny_speech};
 use super::*;
 use crate::agent::Env;
 use crate::artifact;
+use crate::oci::layer_cache::Kept;
 use crate::oci::layout::Layout;
 use crate::oci::spec::annotation;
 
@@ -138,8 +139,8 @@ fn a_layer_in_the_cache_is_taken_as_it_is_unless_it_is_damaged() {
     let bench = Bench::new();
     bench.run(&[], None).unwrap();
     let first = bench.module();
-    // The same archive compressed otherwise: only a cache can bring it.
-    let layer = first.platforms[0].layers[2].digest;
+    // The program's archive compressed otherwise: only a cache can bring it.
+    let layer = first.platforms[0].layers[0].digest;
     let blob = fs::read(bench.at("images/mynah-runtime/blobs/sha256").join(layer.hex())).unwrap();
     let mut archive = Vec::new();
     std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(blob.as_slice()), &mut archive).unwrap();
@@ -149,11 +150,13 @@ fn a_layer_in_the_cache_is_taken_as_it_is_unless_it_is_damaged() {
     let kept = bench.at("kept");
     fs::write(&kept, &other).unwrap();
     let descriptor = crate::oci::spec::Descriptor::of(crate::oci::spec::media_type::LAYER, &other);
-    LayerCache::new(&bench.at("cache")).keep(Sha256Digest::of(&archive), &descriptor, &kept);
+    let diff_id = Sha256Digest::of(&archive);
+    let known = Kept { diff_id, blob: descriptor.clone() };
+    LayerCache::new(&bench.at("cache")).keep(diff_id, &known, &kept);
 
     fs::remove_dir_all(bench.at("images")).unwrap();
     bench.run(&[], None).unwrap();
-    assert_eq!(bench.module().platforms[0].layers[2].digest, descriptor.digest);
+    assert_eq!(bench.module().platforms[0].layers[0].digest, descriptor.digest);
     bench.layout().verify().unwrap();
 
     fs::remove_dir_all(bench.at("images")).unwrap();
