@@ -13,6 +13,9 @@ use rustix::process::{Pid, Signal};
 /// How often a running program is looked at.
 const GLANCE: Duration = Duration::from_millis(10);
 
+/// How soon a program is looked at first: some only say their version.
+const FIRST_GLANCE: Duration = Duration::from_millis(1);
+
 /// The most bytes of a short program's output that are kept.
 const MAX_OUTPUT_BYTES: u64 = 64 * 1024;
 
@@ -97,6 +100,7 @@ pub fn run(
     // A program that does not read must not stop us from watching it.
     let feeder = thread::spawn(move || stdin.as_mut().map_or(Ok(()), |stdin| stdin.write_all(&input)));
     let deadline = Instant::now() + limit;
+    let mut glance = FIRST_GLANCE;
     let status = loop {
         if let Some(status) = child.0.try_wait().map_err(failed)? {
             break status;
@@ -107,7 +111,8 @@ pub fn run(
         if Instant::now() >= deadline {
             return Err(RunError::TooLong { program, seconds: limit.as_secs() });
         }
-        thread::sleep(GLANCE);
+        thread::sleep(glance);
+        glance = (glance * 2).min(GLANCE);
     };
     // A program that ended without reading everything is judged by its status.
     let _ = feeder.join();

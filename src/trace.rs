@@ -201,7 +201,7 @@ impl Plan {
         let mut attached = BTreeMap::new();
         let subjects = document.manifests.iter().map(|manifest| manifest.digest);
         for subject in [top.digest].into_iter().chain(subjects) {
-            for referrer in repository.referrers(subject).await? {
+            for referrer in repository.referrers(subject).await?.referrers {
                 let kind = referrer.artifact_type.unwrap_or_else(|| "something".into());
                 *attached.entry(kind).or_insert(0) += 1;
             }

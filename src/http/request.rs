@@ -14,6 +14,9 @@ use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 use super::{HttpError, shown_url};
 use crate::secret::Secret;
 
+/// How much of a file is read at once: each time another thread is asked.
+const FILE_PIECE: usize = 256 << 10;
+
 /// Whether a request may be sent again when it is not known what became of it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Repeat {
@@ -298,7 +301,7 @@ impl Request {
                 let unread = |source| HttpError::File { path: path.clone(), source };
                 let mut file = tokio::fs::File::open(path).await.map_err(unread)?;
                 file.seek(std::io::SeekFrom::Start(*offset)).await.map_err(unread)?;
-                let stream = tokio_util::io::ReaderStream::with_capacity(file.take(*length), 64 << 10);
+                let stream = tokio_util::io::ReaderStream::with_capacity(file.take(*length), FILE_PIECE);
                 builder.header(CONTENT_LENGTH, *length).body(reqwest::Body::wrap_stream(stream))
             }
             Body::Multipart(parts) => {

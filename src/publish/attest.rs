@@ -1,6 +1,7 @@
 //! What goes to the registry beside an image: the software in it, what it was built from, a signature.
 
 use std::collections::BTreeMap;
+use std::future::Future;
 use std::path::Path;
 
 use futures::future::try_join;
@@ -15,70 +16,117 @@ use crate::oci::spec::{Descriptor, Index, canonical, media_type};
 use crate::provenance::image_contents::ImageContents;
 use crate::provenance::signature::{self, Signer};
 use crate::provenance::{sbom, statement};
-use crate::registry::{ArtifactManifest, Moved, Registry, RegistryError, Repository, Scope, read_document};
+use crate::registry::{
+    ArtifactManifest, Known, Listing, Moved, Pending, RegistryError, Repository, read_document,
+};
 
-/// How many lists of software are on their way at once.
+/// How many documents are on their way at once.
 const PARALLEL: usize = 4;
 
-/// What a statement and a list of software are made with, beside the image.
+/// What goes to the registry beside the module's image.
 #[derive(Clone, Copy)]
-pub(super) struct Surroundings<'a> {
+pub(super) struct Attestation<'a> {
+    /// Where the image goes.
+    pub(super) repository: &'a Repository<'a>,
+    /// The layout of the module's image.
+    pub(super) folder: &'a Path,
+    /// The module.
+    pub(super) module: &'a Module,
+    /// Who signs, if anyone.
+    pub(super) signer: Option<&'a Signer>,
     /// May name the pipeline's sources.
     pub(super) env: &'a Env,
     /// Where what was found in layers is kept.
     pub(super) cache: &'a Path,
 }
 
-/// Attaches to the module's image in `path` what is not attached yet. `folder` is its layout.
-///
-/// The statement is attached last: where it is there, so is the rest.
-///
-/// # Errors
-/// When the layout is not whole, or the registry refuses.
-pub(super) async fn attest(
-    registry: &Registry,
-    path: &str,
-    folder: &Path,
-    module: &Module,
-    signer: Option<&Signer>,
-    with: Surroundings<'_>,
-) -> Result<Moved, RegistryError> {
-    let scope = Scope::push(path);
-    let repository = registry.repository(path, &scope);
-    let index = descriptor(&module.index);
-    // Most images are new, so that something is attached: what every attachment needs is seen to meanwhile.
-    let (known, (empty, mut moved)) =
-        try_join(repository.referrers(index.digest), repository.put_empty()).await?;
-    if !known.iter().any(|known| known.artifact_type.as_deref() == Some(statement::MEDIA_TYPE)) {
-        let layout = Layout::open(folder)?;
-        let texts: Index = serde_json::from_slice(&read_document(&layout, &index)?).map_err(|source| {
+/// Documents that are in the repository and not attached yet.
+struct Documents {
+    software: Vec<Pending>,
+    statement: Pending,
+}
+
+impl Attestation<'_> {
+    /// Sends the documents that are not attached yet. What it gives attaches them and signs: that waits until the
+    /// image can be referred to.
+    ///
+    /// # Errors
+    /// When the layout is not whole, or the registry refuses.
+    pub(super) async fn send(
+        self,
+    ) -> Result<(Moved, impl Future<Output = Result<Moved, RegistryError>>), RegistryError> {
+        let index = descriptor(&self.module.index);
+        let known = self.repository.referrers(index.digest).await?;
+        let attached =
+            known.referrers.iter().any(|known| known.artifact_type.as_deref() == Some(statement::MEDIA_TYPE));
+        let (documents, moved) = if attached {
+            (None, Moved::default())
+        } else {
+            let (documents, moved) = self.send_documents(&index, known).await?;
+            (Some(documents), moved)
+        };
+        Ok((moved, self.finish(documents)))
+    }
+
+    async fn send_documents(
+        self,
+        index: &Descriptor,
+        known: Known,
+    ) -> Result<(Documents, Moved), RegistryError> {
+        let layout = Layout::open(self.folder)?;
+        let texts: Index = serde_json::from_slice(&read_document(&layout, index)?).map_err(|source| {
             OciError::Document { what: index.digest.to_string(), form: "image index", source }
         })?;
-        let statement = statement::attachment(module, &texts.annotations, with.env);
+        let statement = statement::attachment(self.module, &texts.annotations, self.env);
         let mut software = Vec::new();
-        for built in &module.platforms {
+        for built in &self.module.platforms {
             let image = layout.image(index.digest, built.platform)?;
-            let contents = ImageContents::of(&layout, &image, with.cache)?;
-            software.push((image.descriptor, sbom::attachment(&module.name, built.platform, &contents)));
+            let contents = ImageContents::of(&layout, &image, self.cache)?;
+            software.push((image.descriptor, sbom::attachment(&self.module.name, built.platform, &contents)));
         }
-        // Each platform's image has a list of referrers of its own, so that none waits for another.
+        let (of_index, of_images) = if known.kept {
+            (Listing::Kept, Listing::Kept)
+        } else {
+            (Listing::Found(known.referrers), Listing::Tagged)
+        };
+        let (empty, moved) = self.repository.put_empty().await?;
         let software = stream::iter(&software)
             .map(|(image, document)| async {
-                let (blob, moved) = repository.put_blob(document.media_type, &document.bytes).await?;
-                repository.refer(image, document, empty.clone(), blob).await?;
-                Ok::<_, RegistryError>(moved)
+                let (blob, moved) = self.repository.put_blob(document.media_type, &document.bytes).await?;
+                let listing = of_images.clone();
+                let pending = self.repository.prepare(image, document, empty.clone(), blob, listing).await?;
+                Ok::<_, RegistryError>((pending, moved))
             })
             .buffer_unordered(PARALLEL)
-            .try_fold(Moved::default(), |sum, moved| async move { Ok(sum.and(moved)) });
-        let (attached, (blob, sent)) =
-            try_join(software, repository.put_blob(statement.media_type, &statement.bytes)).await?;
-        repository.refer(&index, &statement, empty, blob).await?;
-        moved = moved.and(attached).and(sent);
+            .try_collect::<Vec<_>>();
+        let statement = async {
+            // It names this image alone, which has none.
+            let (blob, moved) = self.repository.put_new_blob(statement.media_type, &statement.bytes).await?;
+            let pending = self.repository.prepare(index, &statement, empty.clone(), blob, of_index).await?;
+            Ok((pending, moved))
+        };
+        let (software, (statement, last)) = try_join(software, statement).await?;
+        let (software, moves): (Vec<_>, Vec<_>) = software.into_iter().unzip();
+        let moved = moves.into_iter().fold(moved.and(last), Moved::and);
+        Ok((Documents { software, statement }, moved))
     }
-    if let Some(signer) = signer {
-        moved = moved.and(sign(&repository, module, signer).await?);
+
+    async fn finish(self, documents: Option<Documents>) -> Result<Moved, RegistryError> {
+        if let Some(Documents { software, statement }) = documents {
+            // Each platform's image has a list of referrers of its own, so that none waits for another.
+            stream::iter(software)
+                .map(|software| self.repository.attach(software))
+                .buffer_unordered(PARALLEL)
+                .try_collect::<()>()
+                .await?;
+            // The statement last: where it is there, so is the rest.
+            self.repository.attach(statement).await?;
+        }
+        match self.signer {
+            Some(signer) => sign(self.repository, self.module, signer).await,
+            None => Ok(Moved::default()),
+        }
     }
-    Ok(moved)
 }
 
 /// Adds a signature to those of the image, unless it is among them.

@@ -1,9 +1,11 @@
 //! Built modules leave this machine: to a registry, with what tells where they come from, or into one file.
 
+mod ahead;
 mod attest;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::thread::Scope;
 
 use mynah_contracts::{Diagnosis, Fault, FaultKind, Module, ModuleSet};
 
@@ -16,6 +18,7 @@ use crate::provenance::signature::Signer;
 use crate::registry::{Homes, Moved, Registry, RegistryError, SignIn, split};
 use crate::step::Context;
 
+pub use ahead::Ahead;
 pub(crate) use attest::signatures;
 
 /// `--push`.
@@ -148,8 +151,28 @@ impl Publishing {
         self.insecure
     }
 
+    /// Begins to sign in to the registry that `module` and those after it are pushed to; nothing where none is.
+    ///
+    /// # Errors
+    /// When registries do not take the module's name.
+    pub fn sign_in<'scope>(
+        &self,
+        module: &str,
+        scope: &'scope Scope<'scope, '_>,
+        context: &'scope Context<'_>,
+    ) -> Result<Option<Ahead<'scope>>, Fault> {
+        let Some(prefix) = &self.push else { return Ok(None) };
+        let repository = repository(prefix, module)?;
+        Ok(Some(Ahead::begin(scope, repository, self.credentials(context), context.monitor)))
+    }
+
+    fn credentials(&self, context: &Context<'_>) -> SignIn {
+        SignIn::new(context.env.clone(), self.connection.clone(), self.insecure)
+    }
+
     /// Publishes the modules and says in a line what was moved; nothing where
-    /// nothing was asked for. `set` then names the modules where they were pushed to.
+    /// nothing was asked for. `set` then names the modules where they were pushed to. `ahead` is where
+    /// [`Publishing::sign_in`] came to.
     ///
     /// # Errors
     /// When a key, a layout or the disk fails, or the registry refuses. `set` is then as it was.
@@ -157,6 +180,7 @@ impl Publishing {
         &self,
         set: &mut ModuleSet,
         places: Places<'_>,
+        ahead: Option<Ahead<'_>>,
         context: &Context<'_>,
     ) -> Result<Option<String>, Fault> {
         let mut modules = set.modules.clone();
@@ -169,7 +193,7 @@ impl Publishing {
         if let Some(prefix) = &self.push {
             let pushes =
                 modules.iter().map(|module| Push::to(prefix, module)).collect::<Result<Vec<_>, _>>()?;
-            let moved = self.push(prefix, &pushes, places, context)?;
+            let moved = self.push(prefix, &pushes, places, ahead, context)?;
             modules = pushes.into_iter().map(|push| push.module).collect();
             said.push(sentence(moved));
         }
@@ -189,14 +213,17 @@ impl Publishing {
         prefix: &str,
         pushes: &[Push],
         places: Places<'_>,
+        ahead: Option<Ahead<'_>>,
         context: &Context<'_>,
     ) -> Result<Moved, Fault> {
         let signer = self.sign_key.as_deref().map(Signer::read).transpose()?;
         let Context { env, monitor, .. } = *context;
-        let surroundings = attest::Surroundings { env, cache: places.cache };
-        let sign_in = SignIn::new(env.clone(), self.connection.clone(), self.insecure);
-        let name = prefix.split_once('/').map_or(prefix, |(registry, _)| registry);
-        let registry = Registry::new(name, &sign_in, monitor)?;
+        let registry = if let Some(ahead) = ahead {
+            ahead.registry()?
+        } else {
+            let name = prefix.split_once('/').map_or(prefix, |(registry, _)| registry);
+            Registry::new(name, &self.credentials(context), monitor)?
+        };
         let work = async {
             let mut homes = Homes::new();
             let mut all = Moved::default();
@@ -204,10 +231,16 @@ impl Publishing {
                 let path = split(repository).1;
                 let folder = module.layout.below(places.out);
                 let index = descriptor(&module.index);
-                let moved = registry.push(&folder, &index, path, &module.tag, &homes, monitor).await?;
-                let attested =
-                    attest::attest(&registry, path, &folder, module, signer.as_ref(), surroundings).await?;
-                all = all.and(moved).and(attested);
+                let image = registry.outgoing(&folder, &index, path, &module.tag, &homes)?;
+                let attestation = attest::Attestation {
+                    repository: &image.repository(),
+                    folder: &folder,
+                    module,
+                    signer: signer.as_ref(),
+                    env,
+                    cache: places.cache,
+                };
+                all = all.and(image.push(attestation.send(), monitor).await?);
                 for layer in module.platforms.iter().flat_map(|image| &image.layers) {
                     homes.entry(layer.digest).or_insert_with(|| path.to_owned());
                 }
@@ -220,9 +253,7 @@ impl Publishing {
 
 impl Push {
     fn to(prefix: &str, module: &Module) -> Result<Self, UnfitName> {
-        let refused = |_| UnfitName { module: module.name.clone(), prefix: prefix.to_owned() };
-        let repository = format!("{prefix}/{}", module.name.to_ascii_lowercase());
-        let repository: Repository = repository.parse().map_err(refused)?;
+        let repository = repository(prefix, &module.name)?;
         Ok(Self { module: Module { repository: repository.to_string(), ..module.clone() }, repository })
     }
 }
@@ -237,6 +268,12 @@ impl fmt::Display for Publishing {
         }
         Ok(())
     }
+}
+
+/// Where the module `name` is pushed to below `prefix`.
+fn repository(prefix: &str, name: &str) -> Result<Repository, UnfitName> {
+    let refused = |_| UnfitName { module: name.to_owned(), prefix: prefix.to_owned() };
+    format!("{prefix}/{}", name.to_ascii_lowercase()).parse().map_err(refused)
 }
 
 /// A descriptor of an artifact as the image specification writes it.

@@ -28,6 +28,15 @@ pub(crate) struct Fetched {
     pub(crate) bytes: Vec<u8>,
 }
 
+/// What refers to a manifest.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Known {
+    /// The manifests whose subject it is.
+    pub(crate) referrers: Vec<Referrer>,
+    /// Whether the registry keeps that list itself; else it stands under a tag.
+    pub(crate) kept: bool,
+}
+
 /// A list of referrers: an image index whose descriptors say what kind of thing they are.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -108,19 +117,19 @@ impl Repository<'_> {
     ///
     /// # Errors
     /// When the registry cannot be asked, or the list is no index.
-    pub(crate) async fn referrers(&self, digest: Sha256Digest) -> Result<Vec<Referrer>, RegistryError> {
+    pub(crate) async fn referrers(&self, digest: Sha256Digest) -> Result<Known, RegistryError> {
         let doing = format!("list what refers to `{}@{digest}`", self.shown());
         let url = self.session.address.api(&format!("{}/referrers/{digest}", self.path));
         let request = Request::get(url).header("accept", media_type::INDEX).also(&[400, 404, 405]);
         let answer = self.session.send(request, self.scope, &doing).await?;
         if answer.status() >= 400 {
-            return self.listed_by_tag(digest).await;
+            return Ok(Known { referrers: self.listed_by_tag(digest).await?, kept: false });
         }
-        self.list(answer.bytes(), &doing)
+        Ok(Known { referrers: self.list(answer.bytes(), &doing)?, kept: true })
     }
 
     /// The list under the tag that stands in the place of a registry's own.
-    async fn listed_by_tag(&self, digest: Sha256Digest) -> Result<Vec<Referrer>, RegistryError> {
+    pub(super) async fn listed_by_tag(&self, digest: Sha256Digest) -> Result<Vec<Referrer>, RegistryError> {
         let tag = referrers_tag(digest);
         match self.manifest(&tag).await? {
             Some(index) => self.list(&index.bytes, &format!("read the list `{}:{tag}`", self.shown())),
@@ -134,23 +143,22 @@ impl Repository<'_> {
         Ok(list.manifests)
     }
 
-    /// Adds `referrer` to the tag that stands in the place of a registry's own list.
+    /// Adds `referrer` to `listed`, the list under the tag that stands in the place of a registry's own.
     ///
     /// # Errors
-    /// When the list cannot be read or written.
-    pub(crate) async fn add_referrer(
+    /// When the list cannot be written.
+    pub(super) async fn add_referrer(
         &self,
         subject: Sha256Digest,
         referrer: Referrer,
+        mut listed: Vec<Referrer>,
     ) -> Result<(), RegistryError> {
-        let mut manifests = self.listed_by_tag(subject).await?;
-        if manifests.iter().any(|known| known.manifest.digest == referrer.manifest.digest) {
+        if listed.iter().any(|known| known.manifest.digest == referrer.manifest.digest) {
             return Ok(());
         }
-        manifests.push(referrer);
-        let index =
-            canonical(&Referrers { schema_version: 2, media_type: media_type::INDEX.into(), manifests });
-        self.put_manifest(&referrers_tag(subject), media_type::INDEX, &index).await.map(drop)
+        listed.push(referrer);
+        let list = Referrers { schema_version: 2, media_type: media_type::INDEX.into(), manifests: listed };
+        self.put_manifest(&referrers_tag(subject), media_type::INDEX, &canonical(&list)).await.map(drop)
     }
 }
 

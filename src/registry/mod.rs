@@ -19,10 +19,11 @@ mod tests;
 mod upload;
 
 pub(crate) use address::split;
-pub(crate) use attach::{ArtifactManifest, Attachment};
+pub(crate) use attach::{ArtifactManifest, Attachment, Listing, Pending};
 pub(crate) use blobs::Repository;
 pub use credentials::SignIn;
 pub use error::RegistryError;
+pub(crate) use manifests::Known;
 pub use pull::RegistryImages;
 pub use push::Moved;
 pub(crate) use push::{Homes, read as read_document};
@@ -43,6 +44,14 @@ impl Registry {
     /// A repository of this registry.
     pub(crate) fn repository<'a>(&'a self, path: &'a str, scope: &'a Scope) -> Repository<'a> {
         Repository { session: &self.session, path, scope }
+    }
+
+    /// Signs in as far as that can be done before there is anything to ask for.
+    ///
+    /// # Errors
+    /// When the registry cannot be asked, or nobody is let in.
+    pub(crate) async fn prepare(&self, scope: &Scope) -> Result<(), RegistryError> {
+        self.session.prepare(scope).await
     }
 
     /// The registry called `name`, a host with or without a port.

@@ -1,10 +1,12 @@
 //! An image of a layout → a repository: what is missing is sent, then the manifests, then the tag.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
 use std::io::Read as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use futures::future::try_join;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use mynah_contracts::{Monitor, Sha256Digest};
 
@@ -56,52 +58,110 @@ const MAX_DOCUMENT: u64 = 4 << 20;
 struct Documents {
     manifests: Vec<(Descriptor, Vec<u8>)>,
     index: (Descriptor, Vec<u8>),
-    blobs: BTreeMap<Sha256Digest, Descriptor>,
+    /// The largest first: it takes longest.
+    blobs: Vec<Descriptor>,
+}
+
+/// An image of a layout, on its way to a repository.
+pub(crate) struct Outgoing<'a> {
+    registry: &'a Registry,
+    layout: Layout,
+    documents: Documents,
+    path: &'a str,
+    tag: &'a str,
+    scope: Scope,
+    homes: &'a Homes,
 }
 
 impl Registry {
-    /// Pushes the image `index` of the layout in `folder` as `repository:tag`, and checks that the registry gives
-    /// it back. An image that is there under that tag is not sent again.
+    /// The image `index` of the layout in `folder`, on its way to `repository:tag`.
     ///
     /// `homes` names, for blobs that other repositories of the registry have, one of them.
     ///
     /// # Errors
-    /// When the layout is not whole, the registry refuses or gives something else back, or someone asks to stop.
-    pub(crate) async fn push(
-        &self,
+    /// When the layout is not whole.
+    pub(crate) fn outgoing<'a>(
+        &'a self,
         folder: &Path,
         index: &Descriptor,
-        repository: &str,
-        tag: &str,
-        homes: &Homes,
-        monitor: &dyn Monitor,
-    ) -> Result<Moved, RegistryError> {
+        repository: &'a str,
+        tag: &'a str,
+        homes: &'a Homes,
+    ) -> Result<Outgoing<'a>, RegistryError> {
         let layout = Layout::open(folder)?;
         let documents = documents(&layout, index)?;
         let others: BTreeSet<&String> = documents
             .blobs
-            .keys()
-            .filter_map(|blob| homes.get(blob))
+            .iter()
+            .filter_map(|blob| homes.get(&blob.digest))
             .filter(|home| *home != repository)
             .collect();
         let scope = others.into_iter().fold(Scope::push(repository), |scope, home| scope.and_pull(home));
-        let target = Repository { session: &self.session, path: repository, scope: &scope };
+        Ok(Outgoing { registry: self, layout, documents, path: repository, tag, scope, homes })
+    }
+}
+
+impl Outgoing<'_> {
+    /// Where it goes.
+    pub(crate) fn repository(&self) -> Repository<'_> {
+        self.registry.repository(self.path, &self.scope)
+    }
+
+    /// Pushes the image, and checks that the registry gives it back. One that is there under its tag is not sent
+    /// again.
+    ///
+    /// `company` is what goes there beside it: it runs while the layers are sent, what it ends in when the image can
+    /// be referred to.
+    ///
+    /// # Errors
+    /// When the registry refuses or gives something else back.
+    pub(crate) async fn push<Rest>(
+        &self,
+        company: impl Future<Output = Result<(Moved, Rest), RegistryError>>,
+        monitor: &dyn Monitor,
+    ) -> Result<Moved, RegistryError>
+    where
+        Rest: Future<Output = Result<Moved, RegistryError>>,
+    {
+        let target = self.repository();
         // Also signs in, before several requests at once would.
-        if target.manifest(tag).await?.is_some_and(|there| there.digest == index.digest) {
-            return Ok(Moved { present: documents.blobs.len() as u32, ..Moved::default() });
+        if self.is_there(&target).await? {
+            let present = Moved { present: self.documents.blobs.len() as u32, ..Moved::default() };
+            let (before, rest) = company.await?;
+            return Ok(present.and(before).and(rest.await?));
         }
-        let total: u64 = documents.blobs.values().map(|blob| blob.size).sum();
+        let (moved, (before, rest)) = try_join(self.send_blobs(&target, monitor), company).await?;
+        self.put_manifests(&target, moved).await?;
+        let ((), after) = try_join(self.read_back(&target), rest).await?;
+        Ok(Moved { tagged: true, ..moved.and(before).and(after) })
+    }
+
+    async fn is_there(&self, target: &Repository<'_>) -> Result<bool, RegistryError> {
+        let (index, _) = &self.documents.index;
+        Ok(target.manifest(self.tag).await?.is_some_and(|there| there.digest == index.digest))
+    }
+
+    async fn send_blobs(
+        &self,
+        target: &Repository<'_>,
+        monitor: &dyn Monitor,
+    ) -> Result<Moved, RegistryError> {
+        let total: u64 = self.documents.blobs.iter().map(|blob| blob.size).sum();
         let done = AtomicU64::new(0);
         let advance = |bytes: u64| {
             let done = done.fetch_add(bytes, Ordering::Relaxed) + bytes;
             monitor.progress("pushing layers", done.min(total), total);
         };
-        let moved = stream::iter(documents.blobs.values())
-            .map(|blob| move_blob(&target, &layout, blob, homes.get(&blob.digest), &advance))
+        stream::iter(&self.documents.blobs)
+            .map(|blob| move_blob(target, &self.layout, blob, self.homes.get(&blob.digest), &advance))
             .buffer_unordered(PARALLEL)
             .try_fold(Moved::default(), |sum, moved| async move { Ok(sum.and(moved)) })
-            .await?;
-        stream::iter(&documents.manifests)
+            .await
+    }
+
+    /// Puts the manifests, then the index under the tag.
+    async fn put_manifests(&self, target: &Repository<'_>, moved: Moved) -> Result<(), RegistryError> {
+        stream::iter(&self.documents.manifests)
             .map(|(descriptor, bytes)| async {
                 // With blobs that were not there, no manifest can have been.
                 if moved.sent > 0 || !target.has_manifest(descriptor.digest).await? {
@@ -115,19 +175,17 @@ impl Registry {
             .try_collect::<()>()
             .await?;
         // What is put under a tag is there under its digest too.
-        let (descriptor, bytes) = &documents.index;
-        target.put_manifest(tag, &descriptor.media_type, bytes).await?;
-        let back = target.manifest(tag).await?;
-        match back {
-            Some(back) if back.digest == index.digest => Ok(Moved { tagged: true, ..moved }),
-            Some(back) => Err(target.lie(
-                &format!("read back `{}:{tag}`", target.shown()),
-                index.digest,
-                back.digest.to_string(),
-            )),
-            None => {
-                Err(self.session.odd(&format!("read back `{}:{tag}`", target.shown()), "with no such tag"))
-            }
+        let (descriptor, bytes) = &self.documents.index;
+        target.put_manifest(self.tag, &descriptor.media_type, bytes).await.map(drop)
+    }
+
+    async fn read_back(&self, target: &Repository<'_>) -> Result<(), RegistryError> {
+        let doing = || format!("read back `{}:{}`", target.shown(), self.tag);
+        let (index, _) = &self.documents.index;
+        match target.manifest(self.tag).await? {
+            Some(back) if back.digest == index.digest => Ok(()),
+            Some(back) => Err(target.lie(&doing(), index.digest, back.digest.to_string())),
+            None => Err(self.registry.session.odd(&doing(), "with no such tag")),
         }
     }
 }
@@ -140,7 +198,8 @@ async fn move_blob(
     home: Option<&String>,
     advance: &(dyn Fn(u64) + Sync),
 ) -> Result<Moved, RegistryError> {
-    if target.has_blob(blob.digest).await? {
+    // The tag names another image, or none, and a configuration is of one image alone: it would be asked for in vain.
+    if blob.media_type != media_type::CONFIG && target.has_blob(blob.digest).await? {
         advance(blob.size);
         return Ok(Moved { present: 1, ..Moved::default() });
     }
@@ -190,6 +249,8 @@ fn documents(layout: &Layout, index: &Descriptor) -> Result<Documents, RegistryE
         add(&bytes, &descriptor)?;
         manifests.push((descriptor, bytes));
     }
+    let mut blobs: Vec<_> = blobs.into_values().collect();
+    blobs.sort_by_key(|blob| std::cmp::Reverse(blob.size));
     Ok(Documents { manifests, index: (index.clone(), top), blobs })
 }
 

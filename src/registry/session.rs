@@ -148,6 +148,21 @@ impl Session {
         if second.status() == 401 { Err(self.refused(doing)) } else { Ok(second) }
     }
 
+    /// Learns how to sign in, and gets what work in `scope` needs.
+    ///
+    /// # Errors
+    /// When the registry cannot be asked, or nobody is let in.
+    pub(crate) async fn prepare(&self, scope: &Scope) -> Result<(), RegistryError> {
+        let doing = "sign in";
+        // Whoever works there asks again, and again.
+        let request = self.allow(Request::get(self.address.api(""))).also(&[401, 404]).tries(1);
+        let answer = self.http.send(&request).await.map_err(|source| self.failed(doing, source))?;
+        if answer.status() == 401 {
+            self.sign_in(&answer.headers("www-authenticate"), &Used::Nothing, scope, doing).await?;
+        }
+        Ok(())
+    }
+
     pub(crate) fn failed(&self, doing: &str, source: HttpError) -> RegistryError {
         RegistryError::Request { doing: doing.into(), registry: self.address.name().into(), source }
     }

@@ -14,7 +14,7 @@ use mynah_testkit::registry::{Fault, Guard, Mishap, Registry as Double, Stage};
 use super::blobs::Repository;
 use super::push::Homes;
 use super::session::{Pace, Scope};
-use super::{Attachment, Moved, Registry, RegistryError, RegistryImages, SignIn};
+use super::{Attachment, Listing, Moved, Registry, RegistryError, RegistryImages, SignIn};
 use crate::agent::Env;
 use crate::http::{Client, Policy, block_on};
 use crate::oci::base::BaseImages as _;
@@ -98,8 +98,20 @@ fn registry(double: &Double, env: &[(&str, &str)]) -> Registry {
 }
 
 fn push(registry: &Registry, image: &Image, tag: &str) -> Result<Moved, RegistryError> {
-    let homes = Homes::new();
-    block_on(&Quiet, registry.push(image.folder.path(), &image.index, REPOSITORY, tag, &homes, &Quiet))
+    push_to(registry, image, REPOSITORY, tag, &Homes::new())
+}
+
+/// Pushes without company.
+fn push_to(
+    registry: &Registry,
+    image: &Image,
+    repository: &str,
+    tag: &str,
+    homes: &Homes,
+) -> Result<Moved, RegistryError> {
+    let outgoing = registry.outgoing(image.folder.path(), &image.index, repository, tag, homes)?;
+    let alone = async { Ok((Moved::default(), async { Ok(Moved::default()) })) };
+    block_on(&Quiet, outgoing.push(alone, &Quiet))
 }
 
 /// The registry gives the image back, layer by layer.

@@ -6,6 +6,7 @@ mod runtime_module;
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use mynah_contracts::{Artifact as _, Fault, ModuleSet, Platform, SchemaVersion, Tool, to_json};
 
@@ -17,7 +18,7 @@ use crate::oci::OciError;
 use crate::oci::image::Created;
 use crate::oci::layer_cache::LayerCache;
 use crate::oci::reference::Repository;
-use crate::publish::{self, Places, Publishing};
+use crate::publish::{self, Ahead, Places, Publishing};
 use crate::registry::{RegistryImages, SignIn};
 use crate::speech;
 use crate::staging;
@@ -241,78 +242,87 @@ Examples:
     }
 
     fn run(&self, plan: &Plan, context: &Context<'_>) -> Result<Outcome, Fault> {
-        let created = context.created.as_deref().and_then(moment);
-        let cache = LayerCache::new(&plan.cache);
-        let sign_in = SignIn::new(context.env.clone(), None, plan.publishing.is_insecure());
-        let bases = RegistryImages::new(sign_in, plan.cache.join("bases"), context.monitor);
-        let mut modules = Vec::new();
-        let mut changed = false;
-        if let Some(model) = &plan.model {
-            let (module, new) =
-                runtime_module::build(plan, model, &cache, &bases, created.as_ref(), context)?;
-            modules.push(module);
-            changed |= new;
-        }
-        if let Some(folder) = &plan.modules {
-            let variable = |name: &str| context.env.get(name).map(str::to_owned);
-            let around = Surroundings {
-                platforms: &plan.platforms,
-                bases: &bases,
-                builder: plan.builder,
-                cache: &cache,
-                created: created.as_ref(),
-                monitor: context.monitor,
+        thread::scope(|scope| {
+            // Other modules' names are known only once they were looked for.
+            let ahead = match plan.model {
+                Some(_) => plan.publishing.sign_in(RUNTIME_MODULE, scope, context)?,
+                None => None,
             };
-            let mut debugged = !plan.debug;
-            for source in modules::find(folder, &variable)? {
-                if source.name == RUNTIME_MODULE || source.name == SPEECH {
-                    let problem = "is a name that build-modules uses itself: rename the folder".into();
-                    return Err(OciError::Unsupported { what: source.name, problem }.into());
-                }
-                let debugging = if plan.debug { source.for_debugging(&plan.platforms) } else { None };
-                debugged |= debugging.is_some();
-                let debugging = debugging.as_ref().map(|(source, platforms)| (source, platforms.as_slice()));
-                for (source, platforms) in [(&source, plan.platforms.as_slice())].into_iter().chain(debugging)
-                {
-                    let (module, new) = source.build(&plan.out, &Surroundings { platforms, ..around })?;
-                    tracing::info!("`{}`: {}", module.name, module.pinned());
-                    modules.push(module);
-                    changed |= new;
-                }
-            }
-            if !debugged {
-                tracing::warn!(
-                    "no module.json has an image for debugging for these platforms, such as `amd64.debug`"
-                );
-            }
-        }
-        let names: Vec<_> = modules.iter().map(|module| format!("`{}`", module.name)).collect();
-        let mut set = ModuleSet { schema_version: SchemaVersion::CURRENT, tool: Tool::current(), modules };
-        let places = Places { out: &plan.out, cache: &plan.cache };
-        let published = plan.publishing.run(&mut set, places, context)?;
-        let first = set.modules.first().map(|first| (first.pinned(), first.index.digest, first.tag.clone()));
-        let published = published.map(|published| format!("; {published}")).unwrap_or_default();
-        changed |= write_if_different(&plan.out.join(ModuleSet::FILE), &to_json(&set))?;
-        let said = if changed { "built" } else { "unchanged:" };
-        let platforms: Vec<_> = plan.platforms.iter().map(|platform| platform.as_str()).collect();
-        let folder = std::path::absolute(&plan.out).unwrap_or_else(|_| plan.out.clone());
-        let (image, digest, tag) =
-            first.map(|(image, digest, tag)| (image, digest.to_string(), tag)).unwrap_or_default();
-        Ok(Outcome {
-            headline: format!(
-                "{said} {} for {}, image {image}{published}",
-                names.join(", "),
-                platforms.join(", ")
-            ),
-            variables: vec![
-                ("images", folder.display().to_string()),
-                ("image", image),
-                ("imageDigest", digest),
-                ("imageTag", tag),
-            ],
-            ..Outcome::default()
+            build(plan, ahead, context)
         })
     }
+}
+
+fn build(plan: &Plan, ahead: Option<Ahead<'_>>, context: &Context<'_>) -> Result<Outcome, Fault> {
+    let created = context.created.as_deref().and_then(moment);
+    let cache = LayerCache::new(&plan.cache);
+    let sign_in = SignIn::new(context.env.clone(), None, plan.publishing.is_insecure());
+    let bases = RegistryImages::new(sign_in, plan.cache.join("bases"), context.monitor);
+    let mut modules = Vec::new();
+    let mut changed = false;
+    if let Some(model) = &plan.model {
+        let (module, new) = runtime_module::build(plan, model, &cache, &bases, created.as_ref(), context)?;
+        modules.push(module);
+        changed |= new;
+    }
+    if let Some(folder) = &plan.modules {
+        let variable = |name: &str| context.env.get(name).map(str::to_owned);
+        let around = Surroundings {
+            platforms: &plan.platforms,
+            bases: &bases,
+            builder: plan.builder,
+            cache: &cache,
+            created: created.as_ref(),
+            monitor: context.monitor,
+        };
+        let mut debugged = !plan.debug;
+        for source in modules::find(folder, &variable)? {
+            if source.name == RUNTIME_MODULE || source.name == SPEECH {
+                let problem = "is a name that build-modules uses itself: rename the folder".into();
+                return Err(OciError::Unsupported { what: source.name, problem }.into());
+            }
+            let debugging = if plan.debug { source.for_debugging(&plan.platforms) } else { None };
+            debugged |= debugging.is_some();
+            let debugging = debugging.as_ref().map(|(source, platforms)| (source, platforms.as_slice()));
+            for (source, platforms) in [(&source, plan.platforms.as_slice())].into_iter().chain(debugging) {
+                let (module, new) = source.build(&plan.out, &Surroundings { platforms, ..around })?;
+                tracing::info!("`{}`: {}", module.name, module.pinned());
+                modules.push(module);
+                changed |= new;
+            }
+        }
+        if !debugged {
+            tracing::warn!(
+                "no module.json has an image for debugging for these platforms, such as `amd64.debug`"
+            );
+        }
+    }
+    let names: Vec<_> = modules.iter().map(|module| format!("`{}`", module.name)).collect();
+    let mut set = ModuleSet { schema_version: SchemaVersion::CURRENT, tool: Tool::current(), modules };
+    let places = Places { out: &plan.out, cache: &plan.cache };
+    let published = plan.publishing.run(&mut set, places, ahead, context)?;
+    let first = set.modules.first().map(|first| (first.pinned(), first.index.digest, first.tag.clone()));
+    let published = published.map(|published| format!("; {published}")).unwrap_or_default();
+    changed |= write_if_different(&plan.out.join(ModuleSet::FILE), &to_json(&set))?;
+    let said = if changed { "built" } else { "unchanged:" };
+    let platforms: Vec<_> = plan.platforms.iter().map(|platform| platform.as_str()).collect();
+    let folder = std::path::absolute(&plan.out).unwrap_or_else(|_| plan.out.clone());
+    let (image, digest, tag) =
+        first.map(|(image, digest, tag)| (image, digest.to_string(), tag)).unwrap_or_default();
+    Ok(Outcome {
+        headline: format!(
+            "{said} {} for {}, image {image}{published}",
+            names.join(", "),
+            platforms.join(", ")
+        ),
+        variables: vec![
+            ("images", folder.display().to_string()),
+            ("image", image),
+            ("imageDigest", digest),
+            ("imageTag", tag),
+        ],
+        ..Outcome::default()
+    })
 }
 
 /// The platforms named, each once, in the order of [`Platform::ALL`].

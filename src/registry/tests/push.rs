@@ -70,8 +70,7 @@ fn a_blob_of_another_repository_is_taken_over_not_sent() {
         push(&registry, &image, "v1").unwrap();
         double.take_seen();
         let homes: Homes = image.layers.iter().map(|layer| (layer.digest, REPOSITORY.to_owned())).collect();
-        let push = registry.push(image.folder.path(), &image.index, "mynah/other", "v1", &homes, &Quiet);
-        let moved = block_on(&Quiet, push).unwrap();
+        let moved = push_to(&registry, &image, "mynah/other", "v1", &homes).unwrap();
         assert_eq!((moved.mounted, moved.sent), (2, 1));
         assert!(double.manifest("mynah/other", "v1").is_some());
     }
@@ -84,11 +83,55 @@ fn a_mount_that_is_refused_leaves_a_session_that_is_used() {
     let image = image(&noise(500));
     // The registry does not have them there: it opens an upload for each instead.
     let homes: Homes = image.layers.iter().map(|layer| (layer.digest, "gone/away".to_owned())).collect();
-    let push = registry.push(image.folder.path(), &image.index, REPOSITORY, "v1", &homes, &Quiet);
-    assert_eq!(block_on(&Quiet, push).unwrap().sent, 3);
+    assert_eq!(push_to(&registry, &image, REPOSITORY, "v1", &homes).unwrap().sent, 3);
     let opened = double.take_seen().iter().filter(|seen| seen.stage == Some(Stage::StartUpload)).count();
     assert_eq!(opened, 3, "one upload was opened per blob");
     arrived(&double, &image, "v1");
+}
+
+#[test]
+fn company_comes_along_and_is_attached_when_the_image_is_there() {
+    let double = Double::start(basic()).unwrap();
+    let registry = registry(&double, &USER);
+    let image = image(&noise(5000));
+    let index = image.index.digest.to_string();
+    let homes = Homes::new();
+    for (present, sent) in [(0, 4), (3, 1)] {
+        let outgoing =
+            registry.outgoing(image.folder.path(), &image.index, REPOSITORY, "v1", &homes).unwrap();
+        let company = async {
+            let before = double.manifest(REPOSITORY, &index).is_some();
+            assert_eq!(before, present > 0, "the image waits for nobody's company but its own layers");
+            let moved = Moved { sent: 1, ..Moved::default() };
+            Ok((moved, async {
+                assert!(double.manifest(REPOSITORY, &index).is_some());
+                Ok(Moved::default())
+            }))
+        };
+        let moved = block_on(&Quiet, outgoing.push(company, &Quiet)).unwrap();
+        assert_eq!((moved.present, moved.sent, moved.tagged), (present, sent, present == 0));
+    }
+    // What fails beside the image fails the push, and no tag is put.
+    let outgoing = registry.outgoing(image.folder.path(), &image.index, REPOSITORY, "v2", &homes).unwrap();
+    let lost =
+        async { Err::<(Moved, std::future::Ready<_>), _>(RegistryError::NoSuchImage("company".into())) };
+    assert!(block_on(&Quiet, outgoing.push(lost, &Quiet)).is_err());
+    assert_eq!(double.tags(REPOSITORY), ["v1"]);
+}
+
+#[test]
+fn who_signed_in_ahead_is_let_in_at_once() {
+    for guard in [basic(), bearer(false)] {
+        let double = Double::start(guard.clone()).unwrap();
+        let registry = registry(&double, &USER);
+        block_on(&Quiet, registry.prepare(&Scope::push(REPOSITORY))).unwrap();
+        double.take_seen();
+        let image = image(b"model");
+        push(&registry, &image, "v1").unwrap();
+        arrived(&double, &image, "v1");
+        let asked = double.take_seen().iter().filter(|seen| seen.stage == Some(Stage::GetManifest)).count();
+        assert_eq!(asked, 2, "{guard:?}: once before and once after, neither refused");
+    }
 }
 
 /// Statuses and cuts that a second look heals, at every stage.
@@ -328,11 +371,15 @@ fn what_refers_to_an_image_is_listed_by_every_registry() {
             let attach = async {
                 let (config, _) = repository.put_empty().await?;
                 let (document, _) = repository.put_blob(attachment.media_type, &attachment.bytes).await?;
-                repository.refer(&image.index, &attachment, config, document).await
+                let known = repository.referrers(image.index.digest).await?;
+                let listing = if known.kept { Listing::Kept } else { Listing::Tagged };
+                let pending =
+                    repository.prepare(&image.index, &attachment, config, document, listing).await?;
+                repository.attach(pending).await
             };
             block_on(&Quiet, attach).unwrap();
         }
-        let listed = block_on(&Quiet, repository.referrers(image.index.digest)).unwrap();
+        let listed = block_on(&Quiet, repository.referrers(image.index.digest)).unwrap().referrers;
         let kinds: Vec<_> = listed.iter().map(|one| one.artifact_type.as_deref()).collect();
         assert_eq!(kinds, [Some("test/kind")]);
         assert!(double.manifest(REPOSITORY, &listed[0].manifest.digest.to_string()).is_some());

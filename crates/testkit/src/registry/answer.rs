@@ -223,17 +223,22 @@ fn unauthorised(
             r#"Basic realm="a strict, small registry""#.to_owned()
         }
         Guard::Bearer { .. } | Guard::Entra { .. } => {
-            let grant = grant?;
-            if inside.tokens.allow(authorization, grant) {
+            let allowed = match grant {
+                Some(grant) => inside.tokens.allow(authorization, grant),
+                // Whoever asks for the API itself is told who gives tokens.
+                None => asked.path != "/v2/" || inside.tokens.know(authorization),
+            };
+            if allowed {
                 return None;
             }
             let realm = if matches!(guard, Guard::Bearer { .. }) { "token" } else { "oauth2/token" };
             // `pull,push` in one scope: a client that splits at commas loses half of it.
-            let actions = if grant.1 == "pull" { "pull" } else { "pull,push" };
-            format!(
-                r#"Bearer realm="http://{host}/{realm}",service="{host}",scope="repository:{}:{actions}""#,
-                grant.0
-            )
+            let scope = grant.map(|(name, action)| {
+                let actions = if action == "pull" { "pull" } else { "pull,push" };
+                format!(r#",scope="repository:{name}:{actions}""#)
+            });
+            let scope = scope.unwrap_or_default();
+            format!(r#"Bearer realm="http://{host}/{realm}",service="{host}"{scope}"#)
         }
     };
     let refusal = Answer::refuse(401, "UNAUTHORIZED", "authentication required");

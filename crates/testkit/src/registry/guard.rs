@@ -72,9 +72,17 @@ impl Tokens {
         token
     }
 
+    /// Whether the header's token was given out.
+    pub(super) fn know(&self, authorization: Option<&str>) -> bool {
+        self.grants(authorization).is_some()
+    }
+
     /// Whether the header's token allows this.
     pub(super) fn allow(&self, authorization: Option<&str>, grant: &Grant) -> bool {
-        let token = authorization.and_then(|header| header.strip_prefix("Bearer "));
-        token.and_then(|token| self.given.get(token)).is_some_and(|grants| grants.contains(grant))
+        self.grants(authorization).is_some_and(|grants| grants.contains(grant))
+    }
+
+    fn grants(&self, authorization: Option<&str>) -> Option<&BTreeSet<Grant>> {
+        self.given.get(authorization?.strip_prefix("Bearer ")?)
     }
 }
