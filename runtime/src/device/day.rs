@@ -21,12 +21,33 @@ const BROKEN: usize = 13;
 /// So often.
 const EVERY: usize = 24;
 
+/// A device whose things are all in this folder, its pictures in `frames` below, with a hub that is never there.
+pub(super) fn launch(folder: &Path, options: &str, more: &[(&str, &str)]) -> Launch {
+    let at = |name: &str| folder.join(name).display().to_string();
+    tiny_model_package(&folder.join("model")).unwrap();
+    tiny_speech(&folder.join("speech"), &tiny_labels()).unwrap();
+    let mut flags: BTreeMap<String, String> =
+        ["model", "speech", "sightings", "spool", "status"].map(|name| (name.to_owned(), at(name))).into();
+    for (name, value) in [
+        ("source", format!("dir:{}?{options}", at("frames")).as_str()),
+        ("speaker", format!("wav:{}", at("heard")).as_str()),
+        ("speech-engine", "off"),
+        // Nobody listens at the first port.
+        ("hub", "mqtt://127.0.0.1:1"),
+        ("log", "error"),
+    ]
+    .iter()
+    .chain(more)
+    {
+        flags.insert((*name).to_owned(), (*value).to_owned());
+    }
+    Launch { flags, ..Launch::default() }
+}
+
 #[test]
 fn a_day_without_a_hub_loses_nothing_that_was_promised() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
-    tiny_model_package(&at("model")).unwrap();
-    tiny_speech(&at("speech"), &tiny_labels()).unwrap();
     std::fs::create_dir(at("frames")).unwrap();
     let mut words = 0;
     let mut before = None;
@@ -42,30 +63,12 @@ fn a_day_without_a_hub_loses_nothing_that_was_promised() {
         };
         std::fs::write(at("frames").join(format!("{picture}.jpg")), bytes).unwrap();
     }
-    // Nobody listens at the first port: the hub is away all day.
-    let settings = [
-        ("model", at("model")),
-        ("speech", at("speech")),
-        ("sightings", at("sightings.jsonl")),
-        ("spool", at("spool")),
-    ];
-    let mut flags: BTreeMap<String, String> =
-        settings.iter().map(|(name, path)| ((*name).to_owned(), path.display().to_string())).collect();
-    for (name, value) in [
-        ("source", format!("dir:{}?hold={HOLD}&fps=1", at("frames").display())),
-        ("speaker", format!("wav:{}", at("heard").display())),
-        ("speech-engine", "off".to_owned()),
-        ("hub", "mqtt://127.0.0.1:1".to_owned()),
-        ("log", "error".to_owned()),
-    ] {
-        flags.insert(name.to_owned(), value);
-    }
-    let launch = Launch { flags, ..Launch::default() };
+    let launch = launch(folder.path(), &format!("hold={HOLD}&fps=1"), &[]);
     let clock = Rc::new(ManualClock::default());
     let ending = run(&launch, launch.given().unwrap(), clock, &Stop::new()).unwrap();
     assert_eq!(ending, Ending::SourceEnded);
 
-    let text = std::fs::read_to_string(at("sightings.jsonl")).unwrap();
+    let text = std::fs::read_to_string(at("sightings")).unwrap();
     let seen: Vec<Sighting> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(seen.len(), 24 * 60 * 60, "one line per frame, one frame a second");
     assert_eq!(

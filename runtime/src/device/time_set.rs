@@ -1,14 +1,14 @@
 //! The time of day is set while the device runs, months ahead and back: nothing but the stamps may change.
 
-use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
 use jiff::SignedDuration;
 use mynah_contracts::{DeviceState, DeviceStatus, Sighting, from_json};
-use mynah_testkit::{GREEN, GREY, RED, solid_colour_jpeg, tiny_labels, tiny_model_package, tiny_speech};
+use mynah_testkit::{GREEN, GREY, RED, solid_colour_jpeg};
 
-use super::{Ending, Launch, run};
+use super::day::launch;
+use super::{Ending, run};
 use crate::clock::ManualClock;
 use crate::stop::Stop;
 
@@ -23,8 +23,6 @@ struct Outcome {
 fn ten_minutes(set: &[(Duration, SignedDuration)]) -> Outcome {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
-    tiny_model_package(&at("model")).unwrap();
-    tiny_speech(&at("speech"), &tiny_labels()).unwrap();
     std::fs::create_dir(at("frames")).unwrap();
     for picture in 0..60 {
         let colour = [RED, GREEN, GREY, RED, GREY][picture % 5];
@@ -34,23 +32,8 @@ fn ten_minutes(set: &[(Duration, SignedDuration)]) -> Outcome {
         )
         .unwrap();
     }
-    let mut flags: BTreeMap<String, String> =
-        ["model", "speech", "sightings", "spool", "status", "model-store"]
-            .map(|name| (name.to_owned(), at(name).display().to_string()))
-            .into();
-    for (name, value) in [
-        ("source", format!("dir:{}?hold=10&fps=1", at("frames").display())),
-        ("speaker", format!("wav:{}", at("heard").display())),
-        ("speech-engine", "off".to_owned()),
-        ("hub", "mqtt://127.0.0.1:1".to_owned()),
-        ("cooldown-frames", "15".to_owned()),
-        ("pause", "5".to_owned()),
-        ("words-per-minute", "3".to_owned()),
-        ("log", "error".to_owned()),
-    ] {
-        flags.insert(name.to_owned(), value);
-    }
-    let launch = Launch { flags, ..Launch::default() };
+    let limits = [("cooldown-frames", "15"), ("pause", "5"), ("words-per-minute", "3")];
+    let launch = launch(folder.path(), "hold=10&fps=1", &limits);
     let clock = Rc::new(ManualClock::set_at(set));
     let ending = run(&launch, launch.given().unwrap(), clock, &Stop::new()).unwrap();
     assert_eq!(ending, Ending::SourceEnded);
