@@ -208,6 +208,9 @@ impl Whole {
             self.artifact_task(file, node, name);
         }
         self.artifact_step(file, node);
+        if let Some(steps) = node.get("steps").filter(|_| pool == Pool::X64) {
+            step::export_alone(steps, &mut self.report(file));
+        }
         if let Some(template) = node.get("template")
             && let Some(name) = template.text()
             && !name.contains("${{")

@@ -100,6 +100,28 @@ fn agents(task: &Task, place: Place, pool: Pool, report: &mut Report<'_>) {
     }
 }
 
+/// The extension has the program of the export in the training task, which must be in the same job then. Steps that are
+/// not known yet may hold it.
+pub(super) fn export_alone(steps: &Node, report: &mut Report<'_>) {
+    let task = |step: &Node, name: &str| {
+        let reference = step.text_of("task").unwrap_or_default();
+        reference.split('@').next().is_some_and(|task| task.eq_ignore_ascii_case(name))
+    };
+    let unknown = |step: &Node| step.get("template").is_some() || step.is_open();
+    if steps.children().any(|step| task(step, "TrainModel") || unknown(step)) {
+        return;
+    }
+    if let Some(export) =
+        steps.children().find(|step| task(step, "ExportModel")).and_then(|step| step.get("task"))
+    {
+        report.warning(
+            export.place,
+            "ExportModel takes its program from TrainModel, which this job does not have".to_owned(),
+            "let a TrainModel step with `condition: false` stand before it, or use agents with the program in their image",
+        );
+    }
+}
+
 /// A value must be what the option takes, as far as the file says it.
 fn value_of(option: &'static OptionSpec, value: &Node, report: &mut Report<'_>) {
     let Some(text) = value.text() else {
@@ -265,6 +287,26 @@ mod tests {
             &format!("pool:\n  {arm}\nsteps:\n  - task: TrainModel@0\n    inputs: {{dataset: d, out: o}}\n"),
             "brings no program of TrainModel",
         );
+    }
+
+    #[test]
+    fn the_export_finds_its_program_in_its_job() {
+        let job = |pool: &str, step: &str| {
+            format!(
+                "pool: {{{pool}}}\nsteps:\n{step}  - task: ExportModel@0\n    inputs: {{training: t, out: o}}\n"
+            )
+        };
+        let hosted = "vmImage: ubuntu-24.04";
+        finds(&job(hosted, ""), "warning: ExportModel takes its program from TrainModel");
+        for step in [
+            "  - task: TrainModel@0\n    condition: false\n    inputs: {dataset: d, out: o}\n",
+            "  - template: train.yml\n",
+            "  - ${{ if eq(1, 1) }}:\n    - script: ls\n",
+        ] {
+            let found = found(&job(hosted, step));
+            assert!(!found.iter().any(|finding| finding.contains("ExportModel takes")), "{found:?}");
+        }
+        assert!(found(&job("name: ours", "")).is_empty());
     }
 
     #[test]

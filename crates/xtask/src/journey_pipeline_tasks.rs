@@ -33,7 +33,7 @@ pub(crate) fn walk(root: &Path, vsix: &Vsix, work: &Path, cancel: bool) -> Resul
     let agent = Agent { tasks: vsix.install(work)?, sources, work: work.to_owned() };
     let runtime = built(root, "release")?.join("mynah-runtime").display().to_string();
     let mut cancelled = 0;
-    for work in six(runtime) {
+    for work in six(&runtime) {
         let took = agent.finish(&work)?;
         if cancel {
             cancelled += agent.cancel(&work, took)?;
@@ -51,14 +51,14 @@ pub(crate) fn walk(root: &Path, vsix: &Vsix, work: &Path, cancel: bool) -> Resul
     Ok(())
 }
 
-fn six(runtime: String) -> Vec<Work> {
+fn six(runtime: &str) -> Vec<Work> {
     let work = |task, inputs: &[(&'static str, &str)], says, makes| {
         let inputs = inputs.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
         Work { task, inputs, says, makes }
     };
     let training = [("dataset", "dataset"), ("out", "training")];
     let export = [("training", "training"), ("dataset", "dataset"), ("out", "model")];
-    let build = [("model", "model"), ("out", "images"), ("runtime", runtime.as_str())];
+    let build = [("model", "model"), ("out", "images"), ("runtime", runtime)];
     let deploy = [
         ("manifest", "deployment.json"),
         ("images", "images"),
