@@ -345,13 +345,15 @@ mod tests {
         }
     }
 
+    /// Names and contents.
+    type Files = BTreeMap<String, Vec<u8>>;
+
     /// An extension with nothing in its files but what is looked at, changed by `change` before it is checked.
-    fn checked(quick: bool, change: impl FnOnce(&mut BTreeMap<String, Vec<u8>>)) -> Result<()> {
+    fn checked(quick: bool, change: impl FnOnce(&mut Files)) -> Result<()> {
         let folder = tempfile::tempdir().unwrap();
         let mut vsix = Vsix::parse(&["linux/amd64"]).unwrap();
         (vsix.quick, vsix.out) = (quick, folder.path().join("it.vsix"));
-        let mut files: BTreeMap<String, Vec<u8>> =
-            vsix.wanted().unwrap().into_iter().map(|name| (name, Vec::new())).collect();
+        let mut files: Files = vsix.wanted().unwrap().into_iter().map(|name| (name, Vec::new())).collect();
         for task in Task::all().unwrap() {
             let definition = task.definition(Channel::Public).unwrap();
             files.insert(format!("tasks/{}/task.json", task.task()), definition.to_string().into_bytes());
@@ -374,23 +376,23 @@ mod tests {
     fn an_extension_that_is_not_whole_or_too_large_is_refused() {
         let program = "tasks/TrainModel/bin/linux-x64/train-model.br";
         checked(false, |_| ()).unwrap();
-        let why = |quick, change: &dyn Fn(&mut BTreeMap<String, Vec<u8>>)| {
+        let why = |quick, change: &dyn Fn(&mut Files)| {
             checked(quick, |files| change(files)).unwrap_err().to_string()
         };
         assert!(why(true, &|files| drop(files.remove(program))).contains("lacks [\"tasks/TrainModel/bin"));
-        let foreign = |files: &mut BTreeMap<_, _>| drop(files.insert("tasks/.env".into(), Vec::new()));
+        let foreign = |files: &mut Files| drop(files.insert("tasks/.env".into(), Vec::new()));
         assert!(why(true, &foreign).contains("do not belong there"));
-        let declared = |files: &mut BTreeMap<String, Vec<u8>>| {
+        let declared = |files: &mut Files| {
             let definition = files.get_mut("tasks/TrainModel/task.json").unwrap();
             let text = String::from_utf8(definition.clone()).unwrap();
             *definition = text.replace("minAccuracy", "minimum").into_bytes();
         };
         assert!(why(true, &declared).contains("not what the step declares"));
-        let large = |files: &mut BTreeMap<String, Vec<u8>>| {
+        let large = |files: &mut Files| {
             files.insert("overview.md".into(), vec![b' '; MAX_REST as usize]);
         };
         assert!(why(true, &large).contains("all but the programs is"));
-        let heavy = |files: &mut BTreeMap<String, Vec<u8>>| {
+        let heavy = |files: &mut Files| {
             files.insert(program.into(), vec![0; MAX_BYTES as usize]);
         };
         assert!(why(false, &heavy).contains("many servers take"));
