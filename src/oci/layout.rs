@@ -39,6 +39,8 @@ pub struct LayoutWriter {
     folder: PathBuf,
     blobs: PathBuf,
     wanted: BTreeSet<String>,
+    /// Blobs that may not have reached the disk: nobody believes one unread, so that only `index.json` waits for them.
+    unsynced: Vec<PathBuf>,
     changed: bool,
 }
 
@@ -59,7 +61,13 @@ impl LayoutWriter {
             return Err(OciError::NotALayout(folder.to_owned()));
         }
         fs::create_dir_all(&blobs).map_err(OciError::io("write", &blobs))?;
-        Ok(Self { folder: folder.to_owned(), blobs, wanted: BTreeSet::new(), changed: false })
+        Ok(Self {
+            folder: folder.to_owned(),
+            blobs,
+            wanted: BTreeSet::new(),
+            unsynced: Vec::new(),
+            changed: false,
+        })
     }
 
     /// Adds a document.
@@ -92,6 +100,9 @@ impl LayoutWriter {
         for layer in put {
             let (descriptor, written, new) = layer?;
             self.wanted.insert(descriptor.digest.hex());
+            if new {
+                self.unsynced.push(self.place(&descriptor));
+            }
             self.changed |= new;
             added.push((descriptor, written));
         }
@@ -114,7 +125,7 @@ impl LayoutWriter {
             let there = checked.and(there)?;
             if there || cache.fetch(&blob, &temporary)? {
                 if !there {
-                    persist(temporary, &self.place(&blob))?;
+                    put(temporary, &self.place(&blob))?;
                 }
                 let written = WrittenLayer { diff_id, digest: blob.digest, size: blob.size };
                 return Ok((blob, written, !there));
@@ -128,7 +139,7 @@ impl LayoutWriter {
         let new = !self.holds(&blob)?;
         let place = self.place(&blob);
         if new {
-            persist(temporary, &place)?;
+            put(temporary, &place)?;
         }
         cache.keep(key, &Kept { diff_id: written.diff_id, blob: blob.clone() }, &place);
         Ok((blob, written, new))
@@ -159,6 +170,7 @@ impl LayoutWriter {
     /// # Errors
     /// When the disk refuses.
     pub fn finish(mut self, image: Descriptor, tag: &str) -> Result<bool, OciError> {
+        self.sync()?;
         let marker = LayoutMarker { image_layout_version: LAYOUT_VERSION.into() };
         self.write_if_different(MARKER, &canonical(&marker))?;
         let mut image = image;
@@ -203,7 +215,19 @@ impl LayoutWriter {
 
     fn store(&mut self, temporary: NamedTempFile, descriptor: &Descriptor) -> Result<(), OciError> {
         self.changed = true;
-        persist(temporary, &self.place(descriptor))
+        let place = self.place(descriptor);
+        put(temporary, &place)?;
+        self.unsynced.push(place);
+        Ok(())
+    }
+
+    /// Waits until all blobs have reached the disk: side by side, since a file system writes its journal once for all
+    /// who wait.
+    fn sync(&mut self) -> Result<(), OciError> {
+        std::mem::take(&mut self.unsynced).par_iter().try_for_each(|path| {
+            let file = File::open(path).map_err(OciError::io("write", path))?;
+            file.sync_all().map_err(OciError::io("write", path))
+        })
     }
 
     fn write_if_different(&mut self, name: &str, bytes: &[u8]) -> Result<(), OciError> {
@@ -214,7 +238,8 @@ impl LayoutWriter {
         let mut temporary = self.temporary()?;
         io::Write::write_all(&mut temporary, bytes).map_err(OciError::io("write", &path))?;
         self.changed = true;
-        persist(temporary, &path)
+        temporary.as_file().sync_all().map_err(OciError::io("write", &path))?;
+        put(temporary, &path)
     }
 }
 
@@ -223,8 +248,8 @@ fn readable_by_all() -> fs::Permissions {
     std::os::unix::fs::PermissionsExt::from_mode(0o644)
 }
 
-fn persist(temporary: NamedTempFile, path: &Path) -> Result<(), OciError> {
-    temporary.as_file().sync_all().map_err(OciError::io("write", path))?;
+/// Gives a finished file its name.
+fn put(temporary: NamedTempFile, path: &Path) -> Result<(), OciError> {
     temporary.persist(path).map(drop).map_err(|refused| OciError::io("write", path)(refused.error))
 }
 

@@ -240,7 +240,7 @@ impl Publishing {
                     env,
                     cache: places.cache,
                 };
-                all = all.and(image.push(attestation.send(), monitor).await?);
+                all = all.and(Box::pin(image.push(attestation.send(), monitor)).await?);
                 for layer in module.platforms.iter().flat_map(|image| &image.layers) {
                     homes.entry(layer.digest).or_insert_with(|| path.to_owned());
                 }

@@ -65,6 +65,9 @@ pub(crate) struct Session {
     known: Mutex<Known>,
 }
 
+/// How long a registry is waited for while nothing is asked of it.
+const AHEAD: Duration = Duration::from_secs(20);
+
 /// What the registry taught us.
 #[derive(Default)]
 struct Known {
@@ -154,8 +157,9 @@ impl Session {
     /// When the registry cannot be asked, or nobody is let in.
     pub(crate) async fn prepare(&self, scope: &Scope) -> Result<(), RegistryError> {
         let doing = "sign in";
-        // Whoever works there asks again, and again.
-        let request = self.allow(Request::get(self.address.api(""))).also(&[401, 404]).tries(1);
+        // Whoever works there asks again, and waits longer.
+        let request = Request::get(self.address.api("")).also(&[401, 404]).tries(1).within(AHEAD);
+        let request = self.allow(request);
         let answer = self.http.send(&request).await.map_err(|source| self.failed(doing, source))?;
         if answer.status() == 401 {
             self.sign_in(&answer.headers("www-authenticate"), &Used::Nothing, scope, doing).await?;
