@@ -200,7 +200,7 @@ impl<'a> Device<'a> {
         tracing::info!("model {digest}: {} labels, threshold {threshold:.2}", card.labels.len());
         status.update(|now| now.problem.clone_from(&standing_problem));
         let hub = match (settings.broker(&launch.environment)?, &settings.hub) {
-            (Some(broker), Some(hub)) => Some(Hub::start(broker, &hub.spool, hub.spool_bytes)?),
+            (Some(broker), Some(hub)) => Some(Hub::start(broker, &hub.spool, hub.spool_bytes, hub.batching)?),
             _ => None,
         };
         let reviewer = match (&settings.review, settings.review_container()?) {

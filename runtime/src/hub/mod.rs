@@ -3,6 +3,7 @@
 //!
 //! The frame loop never waits for the network: it puts messages into the spool and takes commands from a queue.
 
+mod batch;
 mod broker;
 mod sas;
 mod session;
@@ -20,6 +21,7 @@ use mynah_contracts::{Diagnosis, FaultKind, Sighting};
 use serde_json::{Map, Value};
 use tokio::sync::{Notify, mpsc, oneshot};
 
+pub use batch::Batching;
 pub use broker::Broker;
 pub use sas::ConnectionString;
 pub use workload::Workload;
@@ -118,15 +120,22 @@ pub(crate) struct Hub {
 }
 
 impl Hub {
-    /// Opens the spool, at most `limit` bytes, and connects on a thread of its own.
+    /// Opens the spool, at most `limit` bytes, and connects on a thread of its own. What waits goes out in `batching`.
     ///
     /// # Errors
     /// The folder cannot be used.
-    pub(crate) fn start(broker: Broker, folder: &Path, limit: u64) -> Result<Self, HubError> {
+    pub(crate) fn start(
+        broker: Broker,
+        folder: &Path,
+        limit: u64,
+        batching: Batching,
+    ) -> Result<Self, HubError> {
         let spool = Spool::open(folder, limit)
             .map_err(|source| HubError::Spool { folder: folder.to_path_buf(), source })?;
         let shared = Arc::new(Shared {
             spool: Mutex::new(spool),
+            batching,
+            ending: AtomicBool::new(false),
             news: Notify::new(),
             report: Mutex::default(),
             connected: AtomicBool::new(false),
@@ -200,6 +209,8 @@ impl Hub {
 
     /// Gives what waits a moment to be delivered, and has the rest reach the disk.
     pub(crate) fn finish(&self, wait: impl Fn(std::time::Duration)) {
+        self.shared.ending.store(true, Ordering::Relaxed);
+        self.shared.news.notify_one();
         for _ in 0..20 {
             let (connected, waiting, _) = self.figures();
             let told = self.shared.report.lock().unwrap_or_else(PoisonError::into_inner).is_told();

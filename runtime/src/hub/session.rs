@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher as _, RandomState};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use serde_json::{Map, Value};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
 
+use super::batch::Batching;
 use super::broker::{Broker, Login};
 use super::spool::Spool;
 use super::topics::{self, Incoming};
@@ -40,10 +42,13 @@ const MAX_PACKET: usize = 512 << 10;
 /// What the device's loop and the session share.
 pub(super) struct Shared {
     pub(super) spool: Mutex<Spool>,
+    pub(super) batching: Batching,
+    /// The device ends: nothing waits for others any more.
+    pub(super) ending: AtomicBool,
     /// Something was put into the spool or the report.
     pub(super) news: Notify,
     pub(super) report: Mutex<Report>,
-    pub(super) connected: std::sync::atomic::AtomicBool,
+    pub(super) connected: AtomicBool,
     pub(super) problem: Mutex<Option<String>>,
 }
 
@@ -82,7 +87,7 @@ pub(super) async fn run(broker: Broker, shared: Arc<Shared>, commands: mpsc::Unb
     let mut wait = FIRST_WAIT;
     while !commands.is_closed() {
         let ended = connection(&broker, &shared, &commands, &mut wait).await;
-        shared.connected.store(false, std::sync::atomic::Ordering::Relaxed);
+        shared.connected.store(false, Ordering::Relaxed);
         match ended {
             // The password runs out: a new connection at once.
             Ok(()) => continue,
@@ -131,16 +136,27 @@ fn options(broker: &Broker, login: &Login) -> MqttOptions {
     options
 }
 
+/// A message on its way.
+struct Sent {
+    /// The numbers of the first and the last that it holds.
+    first: u64,
+    last: u64,
+    /// The packet it went in, once it is known.
+    packet: Option<u16>,
+}
+
 /// What one connection knows.
 struct Connection<'a> {
     broker: &'a Broker,
     shared: &'a Shared,
     client: AsyncClient,
     commands: &'a mpsc::UnboundedSender<Command>,
-    /// Messages on their way, oldest first, with the packet they went in once it is known.
-    on_the_way: VecDeque<(u64, Option<u16>)>,
+    /// Messages on their way, oldest first.
+    on_the_way: VecDeque<Sent>,
     /// The number of the message that goes next.
     next: u64,
+    /// Since when something waits that may go out with what follows it.
+    waiting_since: Option<Instant>,
     requests: u64,
     /// The request for the whole twin, while its answer is awaited.
     twin_request: Option<u64>,
@@ -167,6 +183,7 @@ async fn connection(
         commands,
         on_the_way: VecDeque::new(),
         next: 0,
+        waiting_since: None,
         requests: 0,
         twin_request: None,
         desired: None,
@@ -183,7 +200,7 @@ async fn connection(
                     Event::Incoming(Packet::ConnAck(_)) => {
                         up = true;
                         *wait = FIRST_WAIT;
-                        shared.connected.store(true, std::sync::atomic::Ordering::Relaxed);
+                        shared.connected.store(true, Ordering::Relaxed);
                         *shared.problem.lock().unwrap_or_else(PoisonError::into_inner) = None;
                         tracing::info!("connected to the hub `{}`", broker.name());
                         connection.greet().await?;
@@ -262,19 +279,32 @@ impl Connection<'_> {
     /// Sends what waits, as far as it may be on its way.
     fn send(&mut self) -> Result<(), SessionError> {
         let room = IN_FLIGHT.saturating_sub(self.on_the_way.len());
-        let waiting = {
+        let batching = self.shared.batching;
+        let ending = self.shared.ending.load(Ordering::Relaxed);
+        let waited = self.waiting_since.map_or(Duration::ZERO, |since| since.elapsed());
+        let (waiting, unsent) = {
             let mut spool = self.shared.spool.lock().unwrap_or_else(PoisonError::into_inner);
             spool.write_down();
             spool.sync()?;
-            if room == 0 || spool.waiting() == 0 { Vec::new() } else { spool.read(self.next, room)? }
+            let unsent = spool.unsent(self.next);
+            let due = room > 0 && (ending || batching.is_due(unsent, waited));
+            let most = room * usize::from(batching.most);
+            (if due { spool.read(self.next, most)? } else { Vec::new() }, unsent)
         };
-        for (number, message) in waiting {
+        let batches = batching.join(waiting, room, ending || waited >= batching.wait);
+        if unsent == 0 || !batches.is_empty() {
+            self.waiting_since = None;
+        } else if self.waiting_since.is_none() {
+            self.waiting_since = Some(Instant::now());
+        }
+        for batch in batches {
             if self.on_the_way.is_empty() {
                 self.moved = Instant::now();
             }
-            self.client.try_publish(self.broker.speaker().telemetry(), QoS::AtLeastOnce, false, message)?;
-            self.on_the_way.push_back((number, None));
-            self.next = number + 1;
+            let topic = self.broker.speaker().telemetry();
+            self.client.try_publish(topic, QoS::AtLeastOnce, false, batch.body)?;
+            self.on_the_way.push_back(Sent { first: batch.first, last: batch.last, packet: None });
+            self.next = batch.last + 1;
         }
         Ok(())
     }
@@ -299,23 +329,21 @@ impl Connection<'_> {
         match event {
             // Only messages of the spool are acknowledged, and they leave in the order they were given.
             Event::Outgoing(Outgoing::Publish(packet)) if packet != 0 => {
-                if let Some((_, unknown)) = self.on_the_way.iter_mut().find(|(_, known)| known.is_none()) {
-                    *unknown = Some(packet);
+                if let Some(sent) = self.on_the_way.iter_mut().find(|sent| sent.packet.is_none()) {
+                    sent.packet = Some(packet);
                 }
             }
             Event::Incoming(Packet::PubAck(acknowledged)) => {
                 self.moved = Instant::now();
-                if let Some(at) =
-                    self.on_the_way.iter().position(|(_, packet)| *packet == Some(acknowledged.pkid))
-                {
+                let of_this = |sent: &Sent| sent.packet == Some(acknowledged.pkid);
+                if let Some(at) = self.on_the_way.iter().position(of_this)
+                    && let Some(sent) = self.on_the_way.remove(at)
                     // Brokers acknowledge in order; should one not, the earlier messages stay until theirs comes.
-                    let (number, _) = self.on_the_way.remove(at).unwrap_or_default();
-                    if at == 0 {
-                        let delivered =
-                            self.on_the_way.front().map_or(number, |(first, _)| first.saturating_sub(1));
-                        let mut spool = self.shared.spool.lock().unwrap_or_else(PoisonError::into_inner);
-                        spool.delivered(delivered.max(number));
-                    }
+                    && at == 0
+                {
+                    let before_next = |next: &Sent| next.first.saturating_sub(1);
+                    let delivered = self.on_the_way.front().map_or(sent.last, before_next).max(sent.last);
+                    self.shared.spool.lock().unwrap_or_else(PoisonError::into_inner).delivered(delivered);
                 }
             }
             Event::Incoming(Packet::Publish(message)) => {

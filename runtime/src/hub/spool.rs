@@ -123,6 +123,11 @@ impl Spool {
         self.end().saturating_sub(self.next)
     }
 
+    /// How many messages wait from number `from` on.
+    pub(super) fn unsent(&self, from: u64) -> u64 {
+        self.end().saturating_sub(from.max(self.next))
+    }
+
     /// How many messages were dropped for room since the opening.
     pub(super) fn dropped(&self) -> u64 {
         self.dropped

@@ -5,9 +5,9 @@ use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 use super::server_spec::secret_file;
-use super::values::{count, path};
+use super::values::{count, path, seconds};
 use super::{Given, Settings, SettingsError};
-use crate::hub::{Broker, ConnectionString, Workload};
+use crate::hub::{Batching, Broker, ConnectionString, Workload};
 use crate::secret::Secret;
 
 /// The port of MQTT over TLS, and without.
@@ -70,6 +70,8 @@ pub struct HubSettings {
     pub spool_bytes: u64,
     /// What is sent.
     pub telemetry: Telemetry,
+    /// How much of it goes out at once.
+    pub batching: Batching,
 }
 
 impl HubSettings {
@@ -87,9 +89,18 @@ impl HubSettings {
                 "all" => Ok(Telemetry::All),
                 _ => Err("`said`, `changes` or `all` is allowed".to_owned()),
             })?,
+            Batching {
+                most: given.required("telemetry-batch", |text| count(text, 1, 500_u16))?,
+                wait: given.required("telemetry-batch-wait", |text| seconds(text, 3600.0))?,
+            },
         );
         let Some(spec) = given.optional("hub", HubSpec::parse)? else { return Ok(None) };
-        let (port, output, topic, home_assistant, megabytes, telemetry) = others;
+        let (port, output, topic, home_assistant, megabytes, telemetry, batching) = others;
+        if home_assistant && batching.most > 1 {
+            let what =
+                "`telemetry-batch` is to be 1 with `home-assistant`, which reads one sighting a message";
+            return Err(SettingsError::Hub { what: what.into() });
+        }
         Ok(Some(Self {
             spec,
             port,
@@ -103,6 +114,7 @@ impl HubSettings {
             spool: given.required("spool", path)?,
             spool_bytes: megabytes << 20,
             telemetry,
+            batching,
         }))
     }
 }
@@ -253,6 +265,23 @@ mod tests {
         assert!(
             topic("a/b").is_ok() && topic("a//b").is_err() && topic("a+").is_err() && topic("/a").is_err()
         );
+    }
+
+    #[test]
+    fn home_assistant_is_told_one_sighting_a_message() {
+        let parse = |batch: &str| {
+            let flags = [
+                ("model", "m"),
+                ("source", "dir:f"),
+                ("hub", "mqtt://here"),
+                ("home-assistant", "yes"),
+                ("telemetry-batch", batch),
+            ];
+            let flags = flags.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+            Settings::parse(&Given::collect(&flags, &BTreeMap::new()).unwrap())
+        };
+        assert!(parse("1").is_ok());
+        assert!(parse("9").unwrap_err().to_string().contains("is to be 1 with `home-assistant`"));
     }
 
     #[test]

@@ -159,6 +159,29 @@ fn what_was_seen_while_the_hub_was_away_arrives_in_order() {
 }
 
 #[test]
+fn sightings_go_out_together_and_the_last_ones_when_the_device_ends() {
+    let Some(broker) = broker() else { return };
+    let names: Vec<String> = (0..7).map(|number| format!("{number}.jpg")).collect();
+    let frames: Vec<_> = names.iter().map(|name| (name.as_str(), RED)).collect();
+    let scene = Scene::new(&frames);
+    let hub = EdgeHub::of_module(&broker, json!({ "$version": 1 })).unwrap();
+    let settings = [
+        ("source", "dir:frames?hold=1&fps=2"),
+        ("telemetry", "all"),
+        ("telemetry-batch", "3"),
+        ("telemetry-batch-wait", "3600"),
+    ];
+    let run = Run::of(module(&scene, &broker, &settings).wait_with_output().unwrap());
+    run.expect(0, &["connected to the hub"]);
+    let numbers = |body: &Value| -> Option<Vec<u64>> {
+        body.as_array()?.iter().map(|sighting| sighting["frame"].as_u64()).collect()
+    };
+    let batch = |topic: &str, body: &Value| topic.starts_with("devices/pi/").then(|| numbers(body)).flatten();
+    let arrived: Vec<Vec<u64>> = (0..3).map(|_| hub.wait(batch).unwrap()).collect();
+    assert_eq!(arrived, [vec![0, 1, 2], vec![3, 4, 5], vec![6]]);
+}
+
+#[test]
 fn a_plain_broker_and_home_assistant_hear_of_the_device() {
     let Some(broker) = broker() else { return };
     let scene = Scene::new(&[("1.jpg", RED)]);
