@@ -54,8 +54,10 @@ def program_bytes(size: int) -> bytes:
     data = b""
     for name in ("python3", "perl", "bash", "gcc", "git"):
         found = shutil.which(name)
-        if found:
-            data += Path(found).resolve().read_bytes()
+        program = Path(found).resolve().read_bytes() if found else b""
+        # Some of these names may be scripts that start the program.
+        if program.startswith(b"\x7fELF"):
+            data += program
     while len(data) < size:
         data += data
     return data[:size]
