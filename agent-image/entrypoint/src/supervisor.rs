@@ -77,7 +77,11 @@ impl Supervisor {
     /// # Errors
     /// The system refuses signals or threads.
     pub fn start(stop: &'static AtomicBool) -> io::Result<Self> {
-        rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
+        let me = rustix::process::getpid();
+        // Process 1 has them anyway; an emulator of another processor may not know this request.
+        if !me.is_init() {
+            rustix::process::set_child_subreaper(Some(me))?;
+        }
         let mut signals = Signals::new([SIGCHLD, SIGTERM, SIGINT, SIGQUIT, SIGHUP])?;
         let (sender, receiver) = mpsc::channel();
         thread::Builder::new().name("signals".into()).spawn(move || {
