@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use mynah_testkit::agentpool::{POWERLESS, TOKEN};
+use mynah_testkit::agentpool::POWERLESS;
 
 use crate::pod::Pod;
 
@@ -50,7 +50,7 @@ fn tokens() {
     refused(&pod, &both, 2, &["both `AZP_TOKEN` and a service principal are given"]);
     let missing = [("AZP_TOKEN", ""), ("AZP_TOKEN_FILE", "/nowhere/token")];
     refused(&pod, &missing, 2, &["cannot read the token in `/nowhere/token`"]);
-    pod.pools.expire(TOKEN);
+    pod.pools.expire(&pod.token);
     refused(&pod, &[], 3, &["does not accept the token: it has expired"]);
 }
 

@@ -18,6 +18,8 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(90);
 pub(crate) struct Pod {
     pub(crate) pools: AgentPools,
     served: Served,
+    /// Accepted, and no other pod's: jobs look at the processes of all that runs at the same time.
+    pub(crate) token: String,
     root: tempfile::TempDir,
 }
 
@@ -41,7 +43,9 @@ impl Pod {
         let stand_in = Path::new(env!("CARGO_BIN_EXE_stand-in-agent"));
         agentpool::package(&root.path().join("package"), stand_in).unwrap();
         fs::create_dir(root.path().join("tmp")).unwrap();
-        Self { pools, served, root }
+        let address = served.url();
+        let token = format!("{TOKEN}-{:0>5}", address.rsplit(':').next().unwrap());
+        Self { pools, served, token, root }
     }
 
     pub(crate) fn at(&self, name: &str) -> PathBuf {
@@ -66,7 +70,7 @@ impl Pod {
     /// The same with the token that is accepted.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = self.bare(arguments);
-        command.env("AZP_TOKEN", TOKEN);
+        command.env("AZP_TOKEN", &self.token);
         command
     }
 
@@ -79,8 +83,8 @@ impl Pod {
 
     /// Queues a job that looks for the token in every form.
     pub(crate) fn job(&self, job: Job) -> u64 {
-        let coded = STANDARD.encode(format!(":{TOKEN}"));
-        let mut needles = vec![TOKEN.to_owned(), coded.trim_end_matches('=').to_owned()];
+        let coded = STANDARD.encode(format!(":{}", self.token));
+        let mut needles = vec![self.token.clone(), coded.trim_end_matches('=').to_owned()];
         needles.extend(job.needles);
         self.pools.queue(Job { needles, ..job })
     }

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use mynah_testkit::agentpool::{Job, TOKEN};
+use mynah_testkit::agentpool::Job;
 use mynah_testkit::tokens::{self, TokenService};
 
 use crate::pod::Pod;
@@ -28,8 +28,8 @@ fn a_secret_left_in_a_file_is_found() {
     let job = pod.job(Job::default());
     let mut command = pod.command(&["--once"]);
     fs::create_dir_all(pod.at("home/_work")).unwrap();
-    fs::write(pod.at("home/_work/leak.txt"), format!("token={TOKEN}")).unwrap();
-    command.env("LEAK", TOKEN);
+    fs::write(pod.at("home/_work/leak.txt"), format!("token={}", pod.token)).unwrap();
+    command.env("LEAK", &pod.token);
     pod.start(&mut command).end().well();
     let found = pod.report(job)["found"].to_string();
     for place in ["leak.txt", "variable LEAK", "/environ"] {
@@ -41,7 +41,7 @@ fn a_secret_left_in_a_file_is_found() {
 fn a_token_file_is_gone_before_the_first_job() {
     let pod = Pod::new();
     let file = pod.at("tmp/token");
-    fs::write(&file, format!("{TOKEN}\n")).unwrap();
+    fs::write(&file, format!("{}\n", pod.token)).unwrap();
     let job = pod.job(Job::default());
     let mut command = pod.bare(&["--once"]);
     pod.start(command.env("AZP_TOKEN_FILE", &file)).end().well();

@@ -1,6 +1,6 @@
 //! However an agent's life ends, no job is torn apart unasked and no agent stays in its pool.
 
-use mynah_testkit::agentpool::{Job, Stage, TOKEN};
+use mynah_testkit::agentpool::{Job, Stage};
 use mynah_testkit::faults::Fault;
 use rustix::process::{Pid, Signal};
 
@@ -101,7 +101,7 @@ fn a_token_that_expires_in_mid_life_is_told_of() {
     let job = pod.job(Job { held: true, ..Job::default() });
     let running = pod.start(&mut pod.command(&["--once"]));
     pod.wait("running", |pools| pools.stage(job) == Some(Stage::Running));
-    pod.pools.expire(TOKEN);
+    pod.pools.expire(&pod.token);
     pod.pools.finish(job);
     running.end().ill(
         3,

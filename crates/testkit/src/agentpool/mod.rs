@@ -20,7 +20,7 @@ use crate::wire::{Served, Wire};
 
 /// The one organisation.
 pub const ORGANIZATION: &str = "contoso";
-/// A token that is accepted.
+/// A token that is accepted, with anything behind it: so each of several agents on one machine can have its own.
 pub const TOKEN: &str = "pat-of-contoso-7bq4x2m9k1";
 /// A token that may not manage pools.
 pub const POWERLESS: &str = "pat-without-the-scope-3f8";

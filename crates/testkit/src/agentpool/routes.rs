@@ -121,7 +121,7 @@ fn caller(state: &mut State, headers: &HeaderMap) -> Result<Caller, Box<Response
         return Err(Box::new(StatusCode::UNAUTHORIZED.into_response()));
     }
     match token.as_str() {
-        TOKEN => Ok(Caller::Manager),
+        accepted if accepted.starts_with(TOKEN) => Ok(Caller::Manager),
         POWERLESS => {
             let text = "Access denied. The token needs Manage permissions for pools";
             let refusal = Refusal(StatusCode::FORBIDDEN, "AccessDeniedException", text.into());
